@@ -1,0 +1,109 @@
+"""The fault protocol: a declared value that is injected into a running environment and healed again.
+
+A fault is a frozen dataclass below `Fault`. It knows nothing of experiments, schedules or histories: it gets
+the levers of an environment, acts, and hands back an `Injection` that holds what is needed to heal it. The
+evidence returned by `heal` is what decides whether the fault landed at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar, Protocol
+
+from chaos._declare import Declared
+from chaos.errors import Problem
+
+Evidence = Mapping[str, int | float | str]
+"""What a fault did, by name: bytes_held, connections_cut, calls_failed, exit_signal ..."""
+
+
+class NetworkLever(Protocol):
+    """The proxy in front of one store; each call returns after the proxy has acted."""
+
+    async def inject(self, fault_id: str, kind: str, arguments: Mapping[str, Any]) -> Evidence:
+        """Start the network fault `kind` on every connection, open and new, until `heal`."""
+
+    async def heal(self, fault_id: str) -> Evidence:
+        """Stop it and return the counters it gathered; idempotent: an unknown id returns {}."""
+
+
+class DiskLever(Protocol):
+    """The file shim under one store's processes; rules are edited live through the shared control file."""
+
+    def arm(self, fault_id: str, rule: Mapping[str, Any]) -> None:
+        """Put a rule in a free slot; it acts from the next matching call on."""
+
+    def disarm(self, fault_id: str) -> Evidence:
+        """Clear the rule and return its counters; idempotent: an unknown id returns {}."""
+
+
+class Levers(Protocol):
+    """What an environment lets faults act on. Names are store names ("redis", "sqlite", "graph") or "worker"."""
+
+    def network(self, store: str) -> NetworkLever:
+        """Return the proxy of `store`; KeyError when it is not reached over a network."""
+
+    def disk(self, store: str) -> DiskLever:
+        """Return the shim control of `store`; EnvironmentUnavailable when no shim is loaded."""
+
+    async def signal(self, target: str, signal_number: int) -> int:
+        """Send a signal to the process behind `target`; return its pid. ProcessLookupError if it is gone."""
+
+    async def wait_gone(self, target: str, pid: int, timeout_s: float) -> bool:
+        """Wait until process `pid` of `target` has ended; False when `timeout_s` ran out first."""
+
+    async def revive(self, target: str) -> None:
+        """Start again what does not restart by itself (a store's server); nothing for a supervised process."""
+
+
+@dataclass
+class Injection:
+    """One logged occurrence of a fault. `state` is private to the fault that made it."""
+
+    fault_id: str
+    evidence: dict[str, int | float | str] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fault(Declared):
+    """Base of all faults.
+
+    Class attributes that a kind of fault sets:
+        kind: its name in logs, dotted: "network.latency", "disk.error", "process.kill".
+        bites: the evidence counters of which at least one must exceed 0, or the fault never landed.
+        lasting: True when it holds until healed; False for a point in time (a kill, a cut).
+        stops_work: True when no transaction can be acknowledged while it holds, so none is demanded.
+    """
+
+    kind: ClassVar[str]
+    bites: ClassVar[tuple[str, ...]]
+    lasting: ClassVar[bool] = True
+    stops_work: ClassVar[bool] = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the declared parameters as plain JSON values, times in seconds (keys end in _s)."""
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield every mistake in the parameters."""
+        yield from ()
+
+    async def inject(self, levers: Levers, fault_id: str, rng: Random) -> Injection:
+        """Apply the fault and return its injection, already acting.
+
+        `rng` is this fault's own stream of the run's seed; nothing else draws from it. Raises
+        EnvironmentUnavailable when a lever is missing. Cancellation: if it is cancelled half-way, the caller
+        heals `fault_id` all the same, so inject must tolerate a heal of something not begun.
+        """
+        raise NotImplementedError
+
+    async def heal(self, levers: Levers, injection: Injection) -> Evidence:
+        """Take the fault back and return all evidence. Idempotent, and safe when inject was cut short."""
+        raise NotImplementedError
+
+    def landed(self, evidence: Evidence) -> bool:
+        """Tell whether the fault bit: one of the counters in `bites` exceeds 0."""
+        return any(isinstance(evidence.get(name), int | float) and evidence[name] > 0 for name in self.bites)  # type: ignore[operator]  # guarded by isinstance

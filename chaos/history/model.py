@@ -1,0 +1,54 @@
+"""The record of a run: entries, and the images of stores that a read-back returns.
+
+Terms follow Jepsen's: an operation is an invoke and then exactly one of ok, fail or info by the same process;
+`ok` took effect, `fail` certainly did not, `info` may have and may yet. Faults have kinds of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Kind = Literal["invoke", "ok", "fail", "info", "step", "fault_begin", "fault_end", "event"]
+"""invoke/ok/fail/info: an operation · step: a phase inside a transaction · fault_*: the nemesis · event: the rest."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of history.jsonl.
+
+    index: 0-based position in the file, without gaps. time_ns: monotonic nanoseconds since the run began.
+    process: number of the logical client, None for the harness. f: what was done (table below).
+    token: the transaction it belongs to. fault: id of the fault it belongs to ("f0", "f1" ...).
+
+    | f | kinds | value |
+    |---|---|---|
+    | transact | invoke | {"mark": str, ...}: the text that each store must hold for the token, and the workload's parameters |
+    | transact | ok | {"csn": int, "applied": bool}; applied False: committed, some store still behind |
+    | transact | fail, info | error says why; info is in doubt |
+    | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
+    | read_back | invoke, ok | {"occasion": "final" or "reopened", "stores": {store: {"marks": {token: [mark, ...]}, "counters": {name: int}}}} |
+    | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log seen by the shim so far |
+    | <fault kind> | fault_begin, fault_end | {"store", "arguments", "lasting", "stops_work"} / {"evidence": {...}, "landed": bool} |
+    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health"} |
+    | load_started, load_stopped, all_healed | event | {} |
+    | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |
+    | agreement | event | {"agreed": bool, "digests": {store: str}, "phase": "converging" or "holding"} |
+    """
+
+    index: int
+    time_ns: int
+    kind: Kind
+    f: str
+    process: int | None = None
+    token: str | None = None
+    fault: str | None = None
+    value: Any = None
+    error: str | None = None
+
+
+class StoreImage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one store holds: every mark by token (twice in the list when applied twice), and named totals."""
+
+    marks: dict[str, list[str]]
+    counters: dict[str, int] = {}
