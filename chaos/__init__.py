@@ -1,1 +1,66 @@
-"""Package; see docs/architecture.md."""
+"""Fault injection for systems that keep one truth in several stores: Redis, a graph and SQLite.
+
+Everything a user writes comes from here; see docs/tutorial. Names are loaded when they are first asked for,
+so that the command line and the pytest plugin start fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chaos import checkers as checks
+    from chaos import faults, stores, workload
+    from chaos.experiment import probes, systems, when
+    from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Experiment": "chaos.experiment.experiment:Experiment",
+    "Guards": "chaos.experiment.experiment:Guards",
+    "KnownFailure": "chaos.experiment.experiment:KnownFailure",
+    "Limits": "chaos.experiment.experiment:Limits",
+    "Recovery": "chaos.experiment.experiment:Recovery",
+    "checks": "chaos.checkers",
+    "faults": "chaos.faults",
+    "probes": "chaos.experiment.probes",
+    "stores": "chaos.stores",
+    "systems": "chaos.experiment.systems",
+    "when": "chaos.experiment.when",
+    "workload": "chaos.workload",
+}
+"""Where each public name lives: a module, or "module:name"."""
+
+__all__ = [
+    "Experiment",
+    "Guards",
+    "KnownFailure",
+    "Limits",
+    "Recovery",
+    "checks",
+    "faults",
+    "probes",
+    "stores",
+    "systems",
+    "when",
+    "workload",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562). Raises AttributeError for any other name."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module_name, _, attribute = home.partition(":")
+    module = import_module(module_name)
+    value = getattr(module, attribute) if attribute else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names too, loaded or not."""
+    return sorted({*globals(), *__all__})

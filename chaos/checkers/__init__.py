@@ -1,1 +1,39 @@
-"""Package; see docs/architecture.md."""
+"""Pure functions from a history to a verdict, one property a file. No check opens a connection.
+
+`chaos.checks` for users: `checks.standard()`, or a tuple of single ones, or one's own below `checks.Check`.
+"""
+
+from chaos.checkers.atomic import Atomic
+from chaos.checkers.converged import Converged
+from chaos.checkers.durable import Durable
+from chaos.checkers.exactly_once import ExactlyOnce
+from chaos.checkers.judgement import Conclusion, conclude, judge, merge
+from chaos.checkers.landed import Landed
+from chaos.checkers.model import Check, Context, Expectation, Verdict, Witness
+from chaos.checkers.no_zombie import NoZombie
+from chaos.checkers.recovered import Recovered
+from chaos.checkers.registry import by_name, of_plan, standard
+from chaos.checkers.synced import Synced
+
+__all__ = [
+    "Atomic",
+    "Check",
+    "Conclusion",
+    "Context",
+    "Converged",
+    "Durable",
+    "ExactlyOnce",
+    "Expectation",
+    "Landed",
+    "NoZombie",
+    "Recovered",
+    "Synced",
+    "Verdict",
+    "Witness",
+    "by_name",
+    "conclude",
+    "judge",
+    "merge",
+    "of_plan",
+    "standard",
+]

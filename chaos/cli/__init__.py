@@ -1,1 +1,1 @@
-"""Package; see docs/architecture.md."""
+"""The command line: one file per verb; results on stdout, everything else on stderr."""

@@ -21,15 +21,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: number of the logical client, None for the harness. f: what was done (table below).
     token: the transaction it belongs to. fault: id of the fault it belongs to ("f0", "f1" ...).
 
-    | f | kinds | value |
+    | f | kinds | value (absent fields have the defaults of `chaos.history.values`) |
     |---|---|---|
     | transact | invoke | {"mark": str, ...}: the text that each store must hold for the token, and the workload's parameters |
     | transact | ok | {"csn": int, "applied": bool}; applied False: committed, some store still behind |
     | transact | fail, info | error says why; info is in doubt |
     | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
-    | read_back | invoke, ok | {"occasion": "final" or "reopened", "stores": {store: {"marks": {token: [mark, ...]}, "counters": {name: int}}}} |
-    | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log seen by the shim so far |
-    | <fault kind> | fault_begin, fault_end | {"store", "arguments", "lasting", "stops_work"} / {"evidence": {...}, "landed": bool} |
+    | read_back | invoke | {"occasion": "final" or "reopened"} |
+    | read_back | ok | {"occasion": ..., "stores": {store: {"marks": {token: [mark, ...]}, "counters": {name: int}}}} |
+    | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log the shim saw so far |
+    | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, "stops_work": bool} |
+    | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
     | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health"} |
     | load_started, load_stopped, all_healed | event | {} |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |

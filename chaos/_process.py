@@ -1,0 +1,162 @@
+"""Starting child processes that cannot outlive their parent.
+
+Three nets, one below the other: the parent ends its children on every ordinary exit; the kernel kills them
+when the parent dies (PR_SET_PDEATHSIG, prctl(2), Linux); and the guardian of a run (`chaos.runner.guardian`)
+kills what it was told of when the pipe from the harness closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PARENT_VARIABLE = "CHAOS_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+_ORPHANED = 87
+_LAUNCHER = Path(__file__).with_name("_launch.py")
+
+
+def die_with_parent(parent_pid: int | None = None) -> None:
+    """Ask the kernel to SIGKILL this process when its parent dies; end at once if that already happened.
+
+    `parent_pid` is the pid that must still be the parent; default: the one in CHAOS_PARENT_PID, else no check.
+    The signal is bound to the *thread* that made this process (prctl(2)), so a parent starts its children from
+    its main thread. Where the kernel has no such call this only checks the parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    expected = parent_pid if parent_pid is not None else int(os.environ.get(PARENT_VARIABLE, "0"))
+    if expected and os.getppid() != expected:
+        os._exit(_ORPHANED)
+
+
+class Child:
+    """A started process: its pid, and how it ended.
+
+    Waiting uses a pidfd where there is one and polls otherwise. `status` follows subprocess: an exit code, or
+    -n after signal n, or None while it runs.
+    """
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        """Wrap a process that was started just now; needs a running event loop."""
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._gone = asyncio.Event()
+        self._waiter = asyncio.get_running_loop().create_task(self._wait())
+
+    @property
+    def status(self) -> int | None:
+        """Exit code, -signal, or None while it runs."""
+        return self._process.poll()
+
+    async def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for the end and return the status; None when `timeout_s` ran out first. Safe to cancel."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._gone.wait()
+        except TimeoutError:
+            return None
+        return self._process.poll()
+
+    async def kill(self, timeout_s: float = 5.0) -> bool:
+        """SIGKILL it and wait until it is reaped; True when it is gone. Works on a stopped process too."""
+        self.send(signal.SIGKILL)
+        return await self.wait(timeout_s) is not None
+
+    async def terminate(self, timeout_s: float = 2.0) -> bool:
+        """SIGTERM, then SIGKILL after `timeout_s`; True when it is gone."""
+        self.send(signal.SIGTERM)
+        return await self.wait(timeout_s) is not None or await self.kill()
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal; nothing happens when it has ended already."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal_number)
+
+    async def _wait(self) -> None:
+        try:
+            await until_exit(self.pid)
+            self._process.wait()
+        finally:
+            self._gone.set()
+
+
+async def until_exit(pid: int) -> None:
+    """Return when process `pid` has ended (it may still be waiting to be reaped); at once if there is none.
+
+    Where there is no pidfd (outside Linux) the process must be our own child. Safe to cancel.
+    """
+    if hasattr(os, "pidfd_open"):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        await asyncio.sleep(0.02)  # no pidfd on this system: polling is the portable way
+
+
+OnStart = Callable[[str, int], None]
+
+
+def spawn_python(
+    name: str,
+    module: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    sock: socket.socket | None = None,
+) -> Child:
+    """Start `python -m module arguments`; when `sock` is given, `--fd N` with its number is appended.
+
+    The child inherits only that socket (ours is to be closed by the caller afterwards), appends its output to
+    `log`, leads a session of its own so that Ctrl-C in a terminal does not reach it, and must call
+    `die_with_parent` first of all.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    if sock is not None:
+        command += ["--fd", str(sock.fileno())]
+    return _spawn(name, command, log=log, environment=environment, sock=sock)
+
+
+def spawn_program(
+    name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
+) -> Child:
+    """Start any program through a small launcher that ties it to this process and then becomes it (execv)."""
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *command]
+    return _spawn(name, launcher, log=log, environment=environment, sock=None)
+
+
+def _spawn(
+    name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None, sock: socket.socket | None
+) -> Child:
+    variables = {**os.environ, **(environment or {}), PARENT_VARIABLE: str(os.getpid())}
+    with log.open("ab", buffering=0) as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=variables,
+            pass_fds=() if sock is None else (sock.fileno(),),
+            start_new_session=True,
+        )
+    return Child(name, process)

@@ -1,0 +1,78 @@
+"""Durability: what was acknowledged is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
+from chaos.checkers.outcomes import blind_spots, readings_after
+from chaos.checkers.words import contents, count_of, listed, places, promise, shown_marks
+from chaos.history.view import History, Operation, ReadBack
+
+
+@dataclass(frozen=True)
+class Durable:
+    """Every acknowledged transaction, and every one that recovery called committed, is in every store.
+
+    It is looked for in every reading begun after it ended. What exactly a store holds for it is the business
+    of `atomic` and `exactly_once`. Unknown: the stores were not read both after the load and after reopening,
+    or nothing was acknowledged, so that nothing could be lost.
+
+    details: "acknowledged", "resolved_committed", and "lost" by store.
+    """
+
+    name: ClassVar[str] = "durable"
+
+    def judge(self, history: History, context: Context) -> Verdict:
+        """Judge by acknowledgements, resolutions and readings; linear."""
+        kept = [one for one in history.transactions.values() if _promised(history, one)]
+        acknowledged = sum(one.kind == "ok" for one in kept)
+        losses = [loss for one in kept if (loss := _loss(history, one, context)) is not None]
+        return verdict(
+            self.name,
+            broken=f"{len(losses)} of {count_of(len(kept), 'committed transaction')} not in every store",
+            witnesses=[_witness(history, *loss) for loss in losses[:WITNESS_LIMIT]],
+            count=len(losses),
+            unknown=_unknown(history, context, acknowledged),
+            holds=f"all {count_of(acknowledged, 'acknowledged transaction')} in every store"
+            + (f", and {len(kept) - acknowledged} that recovery called committed" if len(kept) > acknowledged else ""),
+            details={
+                "acknowledged": acknowledged,
+                "resolved_committed": len(kept) - acknowledged,
+                "lost": {store: sum(store in absent for _, _, absent in losses) for store in context.stores},
+            },
+        )
+
+
+def _unknown(history: History, context: Context, acknowledged: int) -> Iterator[str]:
+    yield from blind_spots(history, context.stores)
+    if not acknowledged:
+        yield "no transaction was acknowledged, so none could be lost"
+
+
+def _promised(history: History, operation: Operation) -> bool:
+    if operation.kind == "ok":
+        return True
+    return any(word.outcome == "committed" for word in history.resolutions.get(operation.token or "", ()))
+
+
+def _loss(history: History, operation: Operation, context: Context) -> tuple[Operation, ReadBack, list[str]] | None:
+    """Return the first reading that lacks the transaction, and the stores that lack it there."""
+    for reading in readings_after(history, operation):
+        images = reading.images
+        absent = [
+            store for store in context.stores if store in images and not images[store].marks.get(operation.token or "")
+        ]
+        if absent:
+            return operation, reading, absent
+    return None
+
+
+def _witness(history: History, operation: Operation, reading: ReadBack, absent: list[str]) -> Witness:
+    token = operation.token or ""
+    held = {store: shown_marks(image.marks.get(token, ())) for store, image in reading.images.items()}
+    text = f"{promise(history, operation)}; it is lost in {listed(absent)}: {contents(held)}"
+    text += f" (read back in entry {reading.index})"
+    return Witness(text, places(history, operation, reading.index), operation.token)

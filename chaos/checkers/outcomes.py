@@ -1,0 +1,105 @@
+"""Which store kept what: one row for each transaction, the ground of several checks and of the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from chaos.checkers.words import shown_marks
+from chaos.history.view import History, Operation, ReadBack
+
+OCCASIONS = ("final", "reopened")
+"""The readings that a full judgement needs."""
+
+Fate = Literal["committed", "rolled back", "torn", "altered", "in doubt"]
+"""In every store · in none · in some · a store holds another text than was sent · not settled or not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one transaction.
+
+    stores: what each store holds for it, None for nothing. reading: where that was seen; None when the stores
+    were not read after the transaction ended.
+    """
+
+    operation: Operation
+    resolved: str | None
+    stores: Mapping[str, str | None]
+    fate: Fate
+    reading: ReadBack | None
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The stores that hold anything for it."""
+        return tuple(store for store, mark in self.stores.items() if mark is not None)
+
+
+def readings_after(history: History, operation: Operation) -> Sequence[ReadBack]:
+    """Return the readings that were begun after the operation ended, so that its outcome must show in them."""
+    end = operation.last_index
+    if end is None:
+        return ()
+    readings = history.read_backs
+    if readings and end < readings[0].begin_index:
+        return readings
+    return [reading for reading in readings if reading.begin_index > end]
+
+
+def blind_spots(history: History, stores: Sequence[str]) -> list[str]:
+    """Return what was not read although a judgement needs it, as clauses; empty when nothing is missing."""
+    reasons = []
+    for occasion, when in zip(OCCASIONS, ("after the load", "after a restart"), strict=True):
+        if history.last_read_back(occasion) is None:
+            reasons.append(f"the stores were not read back {when}")
+    for reading in history.read_backs:
+        missing = [store for store in stores if store not in reading.images]
+        if missing:
+            reasons.append(f"the reading in entry {reading.index} lacks {', '.join(missing)}")
+    return reasons
+
+
+def rows(history: History, stores: Sequence[str]) -> list[Row]:
+    """Return a row for each transaction, in the order in which they were sent. Linear."""
+    return [_row(history, operation, stores) for operation in history.transactions.values()]
+
+
+def torn_shapes(table: Sequence[Row], stores: Sequence[str]) -> dict[str, int]:
+    """Count the torn rows by which stores kept them, such as {"sqlite only": 3, "sqlite+redis": 1}."""
+    kept = Counter(row.kept for row in table if row.fate == "torn")
+    order = sorted(kept.items(), key=lambda item: (-item[1], [stores.index(store) for store in item[0]]))
+    return {f"{shape[0]} only" if len(shape) == 1 else "+".join(shape): number for shape, number in order}
+
+
+def _row(history: History, operation: Operation, stores: Sequence[str]) -> Row:
+    """Classify one transaction by every reading; the first that shows it broken decides."""
+    assert operation.token is not None
+    resolved = history.resolved(operation.token)
+    reading: ReadBack | None = None
+    marks: list[Sequence[str]] = []
+    fate: Fate | None = None
+    for reading in readings_after(history, operation):
+        images = reading.images
+        marks = [images[store].marks.get(operation.token, ()) for store in stores if store in images]
+        fate = _fate(operation.mark, marks)
+        if fate in ("torn", "altered"):
+            break
+    if fate is None or (fate in ("committed", "rolled back") and operation.kind == "info" and resolved is None):
+        fate = "in doubt"
+    read = [] if reading is None else [store for store in stores if store in reading.images]
+    held = {store: shown_marks(texts) for store, texts in zip(read, marks, strict=True)}
+    return Row(operation, resolved, held, fate, reading)
+
+
+def _fate(mark: str | None, marks: Sequence[Sequence[str]]) -> Fate | None:
+    """Tell what one reading shows; None when it read no store."""
+    if not marks:
+        return None
+    present = sum(1 for texts in marks if texts)
+    if 0 < present < len(marks):
+        return "torn"
+    if any(text != mark for texts in marks for text in texts):
+        return "altered"
+    return "committed" if present else "rolled back"

@@ -1,0 +1,62 @@
+"""The standard checks, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from chaos.checkers.atomic import Atomic
+from chaos.checkers.converged import Converged
+from chaos.checkers.durable import Durable
+from chaos.checkers.exactly_once import ExactlyOnce
+from chaos.checkers.landed import Landed
+from chaos.checkers.model import Check
+from chaos.checkers.no_zombie import NoZombie
+from chaos.checkers.recovered import Recovered
+from chaos.checkers.synced import Synced
+from chaos.errors import PlanError, Problem
+
+_STANDARD: tuple[Check, ...] = (
+    Atomic(),
+    Durable(),
+    NoZombie(),
+    ExactlyOnce(),
+    Converged(),
+    Recovered(),
+    Synced(),
+    Landed(),
+)
+_BY_NAME = {check.name: check for check in _STANDARD}
+
+
+def standard() -> tuple[Check, ...]:
+    """Return every check there is, in the order of the report."""
+    return _STANDARD
+
+
+def by_name(name: str) -> Check:
+    """Return the standard check called `name`. Raises KeyError, with the names there are, for any other."""
+    if name not in _BY_NAME:
+        close = get_close_matches(name, _BY_NAME, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise KeyError(f"check={name!r} must be one of {', '.join(_BY_NAME)}{hint}")
+    return _BY_NAME[name]
+
+
+def of_plan(plan: Mapping[str, Any], source: str = "plan.json") -> tuple[Check, ...]:
+    """Return the checks that a plan.json names, in its order.
+
+    source: the file's name, for messages. Raises PlanError for a name that is not a standard check: a user's
+    own check lives in the experiment's file, so a stored run that used one is judged by running that file.
+    """
+    names = plan.get("checks")
+    if not isinstance(names, list):
+        text, remedy = f"checks={names!r} must be a list of names", "take an unedited copy of the run folder"
+        raise PlanError([Problem(source, 0, text, remedy, "malformed-plan")])
+    unknown = [name for name in names if name not in _BY_NAME]
+    if unknown:
+        text = f"checks=[{', '.join(map(repr, unknown))}] must be among {', '.join(_BY_NAME)}"
+        remedy = "repeat the experiment instead; only standard checks can judge a stored run"
+        raise PlanError([Problem(source, 0, text, remedy, "unknown-check")])
+    return tuple(_BY_NAME[name] for name in names)

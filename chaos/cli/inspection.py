@@ -1,0 +1,190 @@
+"""What `chaos doctor` looks at, one function for each thing: is it here, in which version, how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.errors import EnvironmentUnavailable
+
+DISTRIBUTION = "chaos-harness"
+_PROBE_S = 20.0
+_DOCKER_S = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report.
+
+    state: "ok", "absent" (something optional is not here) or "broken" (it is here, and wrong or in the way).
+    needed_for: what cannot run without it. needed: whether the embedded default cannot. remedy: how to get it
+    or mend it, empty when all is well.
+    """
+
+    name: str
+    state: str
+    detail: str
+    needed_for: str
+    needed: bool = False
+    remedy: str = ""
+
+
+def inspect(out: Path) -> Iterator[Finding]:
+    """Yield every finding in a fixed order; `out` is where runs would be kept. Starts only short probes."""
+    yield python()
+    yield machine()
+    yield redis_server()
+    yield engine("kuzu", "pip install kuzu==0.11.3", needed=True)
+    yield engine("ladybug", f"pip install '{DISTRIBUTION}[ladybug]'", needed=False)
+    yield file_shim()
+    yield run_folder(out)
+    yield docker_daemon()
+    yield toxiproxy()
+    yield from shadows()
+
+
+def python() -> Finding:
+    """The interpreter is new enough."""
+    detail = f"{platform.python_version()} at {sys.executable}"
+    good = sys.version_info >= (3, 11)
+    return Finding("Python", "ok" if good else "broken", detail, "everything", True, "" if good else "use Python 3.11 or later")
+
+
+def machine() -> Finding:
+    """The platform: everywhere but on Linux, file faults and parent-death signals are missing."""
+    detail = f"{platform.system()} {platform.release()} {platform.machine()}"
+    if sys.platform == "linux":
+        return Finding("platform", "ok", detail, "file faults")
+    return Finding("platform", "absent", detail, "file faults", False, "run on Linux to inject file faults")
+
+
+def redis_server() -> Finding:
+    """A Redis-compatible server, found in the order that a run would use, and its own word on its version."""
+    from chaos.backends.redis_server import find_server
+
+    purpose = "the embedded backend"
+    try:
+        found = find_server()
+    except EnvironmentUnavailable as error:
+        return Finding("Redis-compatible server", "absent", error.what, purpose, True, error.remedy)
+    version = found.version()
+    if version.startswith(("does not run", "exit code")):
+        detail, remedy = f"{found.path} ({found.origin}) {version}", "choose another with CHAOS_REDIS_SERVER"
+        return Finding("Redis-compatible server", "broken", detail, purpose, True, remedy)
+    return Finding("Redis-compatible server", "ok", f"{version}; {found.path} ({found.origin})", purpose, True)
+
+
+def engine(name: str, remedy: str, *, needed: bool) -> Finding:
+    """A graph engine, really imported, in a process of its own because a broken one may crash."""
+    purpose = "the default graph engine" if needed else f"--graph {name}"
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, "absent", "not installed", purpose, needed, remedy)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}; print({name}.__version__)"],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(name, "broken", f"importing it took more than {_PROBE_S:g}s", purpose, needed, remedy)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Finding(name, "broken", f"cannot be imported: {last}", purpose, needed, remedy)
+    return Finding(name, "ok", done.stdout.strip(), purpose, needed)
+
+
+def file_shim() -> Finding:
+    """The preload library behind file faults, built from the sources that are here."""
+    from chaos.faults.disk import library
+
+    available, reason = library.available()
+    if available:
+        return Finding("file shim", "ok", reason or "built from the sources that are here", "file faults")
+    return Finding("file shim", "absent", reason, "file faults", False, "install again on Linux: pip install -e .")
+
+
+def run_folder(out: Path) -> Finding:
+    """The folder of run folders can be made and written, tried with a file in it or in its nearest parent."""
+    place = out.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        detail = f"{out.absolute()}: cannot write into {place}: {error.strerror or error}"
+        return Finding("run folder", "broken", detail, "every run", True, "choose a writable place with --out DIR")
+    free_mb = shutil.disk_usage(place).free // 2**20
+    return Finding("run folder", "ok", f"{out.absolute()}, {free_mb} MB free", "every run", True)
+
+
+def docker_daemon() -> Finding:
+    """A docker daemon that answers."""
+    purpose = "--backend docker, which is not part of this version"
+    try:
+        import docker
+
+        client = docker.from_env(timeout=_DOCKER_S)
+        try:
+            version = client.version()["Version"]
+        finally:
+            client.close()
+    except Exception as error:  # noqa: BLE001  # the client raises much more than its own errors when there is no daemon
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        return Finding("docker", "absent", reason, purpose, False, "start a docker daemon, or set DOCKER_HOST to one")
+    return Finding("docker", "ok", f"engine {version}", purpose)
+
+
+def toxiproxy() -> Finding:
+    """The real Toxiproxy server, as a program."""
+    found = shutil.which("toxiproxy-server")
+    purpose = "comparing our proxy with the real one in tests"
+    if found:
+        return Finding("toxiproxy-server", "ok", found, purpose)
+    return Finding("toxiproxy-server", "absent", "not on PATH", purpose, False, "build it with Go, and put it on PATH")
+
+
+def shadows() -> Iterator[Finding]:
+    """Another program or distribution that answers to the name `chaos`."""
+    purpose = f"the command chaos (python -m chaos and {DISTRIBUTION} always work)"
+    strangers = [*_other_programs(), *_other_distributions()]
+    for stranger in strangers:
+        yield Finding("name chaos", "broken", stranger, purpose, False, f"call {DISTRIBUTION} or python -m chaos instead")
+    if not strangers:
+        yield Finding("name chaos", "ok", "nothing else answers to it", purpose)
+
+
+def _other_programs() -> Iterator[str]:
+    """Yield the programs named chaos on PATH that come before, or instead of, the one beside this interpreter."""
+    own = Path(sys.executable).parent / "chaos"
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        program = Path(folder) / "chaos"
+        if program.exists() and own.exists() and program.samefile(own):
+            return
+        if program.is_file() and os.access(program, os.X_OK):
+            yield f"{program} comes first on PATH"
+
+
+def _other_distributions() -> Iterator[str]:
+    """Yield the other installed distributions that bring a script or a package named chaos."""
+    scripts = importlib.metadata.entry_points(group="console_scripts", name="chaos")
+    names = {entry.dist.name for entry in scripts if entry.dist is not None}
+    try:
+        names.add(importlib.metadata.distribution("chaos").name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    for name in sorted(names - {DISTRIBUTION}):
+        yield f"distribution {name} brings a script or package of that name too"
+
+

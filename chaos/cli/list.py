@@ -1,0 +1,40 @@
+"""`chaos list`: which experiments there are."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT, TAGS
+from chaos.cli.outcome import answering, echo_json
+from chaos.exit_codes import ExitCode
+
+
+@click.command("list")
+@PATHS_OR_DEFAULT
+@TAGS
+@AS_JSON
+@answering
+def list_experiments(paths: tuple[str, ...], tags: tuple[str, ...], as_json: bool) -> int:
+    """List the experiments of files and folders (default: experiments), with tags and hypothesis."""
+    from chaos.experiment.loader import load
+
+    rows = [
+        {
+            "id": item.experiment.id,
+            "path": item.selector,
+            "tags": list(item.experiment.tags),
+            "hypothesis": item.experiment.hypothesis,
+            "expect": item.experiment.expect.check if item.experiment.expect else None,
+        }
+        for item in load(paths or DEFAULT_PATHS, tags=tags)
+    ]
+    if as_json:
+        echo_json({"exit_code": int(ExitCode.PASS), "experiments": rows})
+        return int(ExitCode.PASS)
+    for row in rows:
+        tags_shown = f"  [{', '.join(row['tags'])}]" if row["tags"] else ""
+        click.echo(f"{row['path']}  {row['id']}{tags_shown}")
+        click.echo(f"    {row['hypothesis']}")
+        if row["expect"]:
+            click.echo(f"    expected to fail: {row['expect']}")
+    return int(ExitCode.PASS)

@@ -1,0 +1,45 @@
+"""Arguments and options that several verbs share, so that the same thing has the same name everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from chaos.experiment.seeds import SEED_MAX, draw_seed, parse_seeds
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+PATHS_OR_DEFAULT = click.argument("paths", metavar="[PATH]...", nargs=-1)
+TAGS = click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only experiments with this tag; repeatable, all must match.")
+SEED = click.option("--seed", type=click.IntRange(0, SEED_MAX), help="Seed of the run; drawn and printed when absent.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, and all else on stderr.")
+
+DEFAULT_PATHS = ("experiments",)
+"""Where verbs that start nothing look when no path is given."""
+
+
+class Seeds(click.ParamType):
+    """A list or range of seeds: 7, 1,2,3 or 1..20."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read the text; a usage error says the accepted forms."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_seeds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def chosen_seeds(seed: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the seeds to run: those asked for, else one that is drawn. Both at once is a usage error."""
+    if seed is not None and seeds is not None:
+        raise click.UsageError("--seed and --seeds exclude each other; give one of them")
+    if seeds is not None:
+        return seeds
+    return (draw_seed() if seed is None else seed,)

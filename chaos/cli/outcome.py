@@ -1,0 +1,89 @@
+"""How what a verb raises is told and becomes an exit code."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import rich_click as click
+
+from chaos.errors import ChaosError, EnvironmentUnavailable, NothingSelected, PlanError
+from chaos.exit_codes import ExitCode
+
+P = ParamSpec("P")
+_BROKEN_PIPE = 141
+_FRAMES = 5
+
+
+def answering(verb: Callable[P, int]) -> Callable[P, int]:
+    """Wrap a verb: errors go to stderr in words and become an exit code.
+
+    With its parameter `as_json` True, stdout gets one JSON document that says the same. A reader of stdout
+    that went away ends the command with 141, as SIGPIPE would.
+    """
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            code = verb(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the exit code must not look like a finding
+            code = exit_code_of(error)
+            click.echo(told(error), err=True)
+            if kwargs.get("as_json"):
+                echo_json(error_json(error))
+        return code
+
+    return wrapped
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code of a command that ended with `error`."""
+    match error:
+        case PlanError():
+            return int(ExitCode.USAGE)
+        case NothingSelected():
+            return int(ExitCode.NOTHING_SELECTED)
+        case EnvironmentUnavailable():
+            return int(ExitCode.NOT_STARTED)
+    return int(ExitCode.HARNESS)
+
+
+def told(error: Exception) -> str:
+    """Return what stderr says about `error`; a traceback only where the harness is to blame."""
+    match error:
+        case PlanError():
+            count = len(error.problems)
+            return f"{error}\n{count} {'problem' if count == 1 else 'problems'}; nothing was started"
+        case NothingSelected():
+            return f"{error}; nothing was started"
+        case EnvironmentUnavailable():
+            return f"not started: {error}"
+        case ChaosError():
+            return f"the harness failed: {error}"
+    frames = traceback.format_exception(error, limit=-_FRAMES)
+    return f"{''.join(frames)}this is a fault of the harness, not of the system under test; please report it"
+
+
+def error_json(error: Exception) -> dict[str, Any]:
+    """Return the same as a JSON value."""
+    document: dict[str, Any] = {"exit_code": exit_code_of(error), "error": str(error)}
+    if isinstance(error, PlanError):
+        names = ("file", "line", "text", "remedy", "slug")
+        document["problems"] = [{name: getattr(problem, name) for name in names} for problem in error.problems]
+    return document
+
+
+def echo_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,160 @@
+"""`chaos run`: the experiments, one after the other, each with its seed first and last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from chaos.cli.options import AS_JSON, PATHS, SEED, TAGS, Seeds, chosen_seeds
+from chaos.cli.outcome import answering, echo_json, exit_code_of, told
+from chaos.errors import EnvironmentUnavailable
+from chaos.exit_codes import merge
+
+if TYPE_CHECKING:
+    from chaos.experiment.plan import Plan
+    from chaos.runner.api import RunOptions, RunResult
+
+BACKENDS = ("embedded", "docker")
+GRAPHS = ("kuzu", "ladybug")
+_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+
+
+@click.command()
+@PATHS
+@SEED
+@click.option("--seeds", type=Seeds(), help="Several seeds, one run each: 1,2,3 or 1..20.")
+@TAGS
+@click.option("--backend", type=click.Choice(BACKENDS), default="embedded", show_default=True, help="Where the stores run.")
+@click.option("--graph", type=click.Choice(GRAPHS), help="Graph engine, in place of the experiment's own.")
+@AS_JSON
+@click.option("--keep", is_flag=True, help="Keep copies of the stores of runs that passed, too.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders.")
+@answering
+def run(
+    paths: tuple[str, ...],
+    seed: int | None,
+    seeds: tuple[int, ...] | None,
+    tags: tuple[str, ...],
+    backend: str,
+    graph: str | None,
+    as_json: bool,
+    keep: bool,
+    out: Path,
+) -> int:
+    """Run the experiments of files and folders, and judge them.
+
+    PATH is a file, a folder, or file.py::id for one of several experiments in a file.
+    """
+    from chaos.experiment.loader import load
+
+    chosen = chosen_seeds(seed, seeds)
+    loaded = load(paths, tags=tags)
+    require_backend(backend)
+    plans = [item.plan(number) for item in loaded for number in chosen]
+    results = run_all(plans, _options(backend=backend, graph=graph, keep=keep, out=out), quiet=as_json)
+    code = merge(result.exit_code for result in results)
+    if as_json:
+        echo_json({"exit_code": code, "runs": [result_json(result) for result in results]})
+    elif len(plans) > 1:
+        _summarize(results, len(plans))
+    return code
+
+
+def require_backend(backend: str) -> None:
+    """Raise EnvironmentUnavailable for a backend that is named but not built yet."""
+    if backend != "embedded":
+        raise EnvironmentUnavailable(
+            f"--backend={backend} is not part of this version", "leave the option out, or use --backend embedded"
+        )
+
+
+def run_all(plans: Sequence[Plan], options: dict[str, Any], *, quiet: bool) -> list[RunResult]:
+    """Run the plans in order and return their results; a signal ends the series with the run it interrupted.
+
+    With `quiet` nothing is printed on stdout, and the seed lines go to stderr.
+    """
+    from chaos.runner.api import RunOptions
+
+    results: list[RunResult] = []
+    for plan in plans:
+        result = _run_one(plan, RunOptions(seed=plan.seed, **options), quiet=quiet)
+        results.append(result)
+        if result.exit_code >= 128:
+            break
+    return results
+
+
+def result_json(result: RunResult) -> dict[str, Any]:
+    """Return one result as a JSON value."""
+    import msgspec
+
+    return {
+        "experiment": result.experiment_id,
+        "seed": result.seed,
+        "verdict": result.verdict,
+        "exit_code": result.exit_code,
+        "folder": None if result.folder is None else str(result.folder),
+        "message": result.message,
+        "repeat": result.repeat,
+        "checks": msgspec.to_builtins(result.verdicts),
+    }
+
+
+def _options(*, backend: str, graph: str | None, keep: bool, out: Path) -> dict[str, Any]:
+    return {"backend": backend, "graph": graph, "keep": keep, "out": out, "argv": tuple(sys.argv)}
+
+
+def _run_one(plan: Plan, options: RunOptions, *, quiet: bool) -> RunResult:
+    """Run one plan between its two seed lines."""
+    from chaos.cli.progress import watching
+    from chaos.runner.api import repeat_command, run_blocking
+
+    seed_line = f"seed {plan.seed}  repeat: {repeat_command(plan, options)}"
+    click.echo(seed_line, err=quiet)
+    try:
+        with watching(plan.experiment.id) as progress:
+            result = run_blocking(plan, options, progress)
+    except Exception as error:  # noqa: BLE001  # one run that breaks the harness must not hide the others
+        result = _broken(plan, repeat_command(plan, options), error)
+    if not quiet:
+        click.echo(_text(result))
+    click.echo(seed_line, err=quiet)
+    return result
+
+
+def _broken(plan: Plan, repeat: str, error: Exception) -> RunResult:
+    """Return the result of a run whose runner raised; stderr gets the reason."""
+    from chaos.runner.api import RunResult
+
+    click.echo(told(error), err=True)
+    code = exit_code_of(error)
+    verdict = "not_started" if isinstance(error, EnvironmentUnavailable) else "harness_failed"
+    return RunResult(plan.experiment.id, plan.seed, verdict, code, None, (), f"{type(error).__name__}: {error}", repeat)
+
+
+def _text(result: RunResult) -> str:
+    """Return what a person reads about a run: the report, or why there is none, and where the folder is."""
+    lines = [result.report.rstrip("\n")] if result.report else [_headline(result)]
+    if not result.report and result.message:
+        lines.append(result.message)
+    if result.folder is not None:
+        lines.append(f"folder: {result.folder}")
+    return "\n".join(lines)
+
+
+def _headline(result: RunResult) -> str:
+    verdict = click.style(result.verdict.replace("_", " ").upper(), fg=_COLOURS.get(result.verdict, "magenta"), bold=True)
+    return f"{result.experiment_id}: {verdict}"
+
+
+def _summarize(results: Sequence[RunResult], planned: int) -> None:
+    """Print a line for each of several runs, each with the command that repeats it."""
+    if len(results) < planned:
+        click.echo(f"{planned - len(results)} of {planned} runs were not started", err=True)
+    click.echo("")
+    for result in results:
+        click.echo(f"{_headline(result)}  exit {result.exit_code}  seed {result.seed}  repeat: {result.repeat}")

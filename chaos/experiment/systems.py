@@ -1,0 +1,113 @@
+"""Which coordinator is under test: ours, the naive control, or a class of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from chaos._declare import Declared
+from chaos.errors import Problem
+
+
+@dataclass(frozen=True)
+class SystemSpec(Declared):
+    """Base of the systems that an experiment can name.
+
+    Class attribute `phases`: every phase that the system reports, so that a schedule with a misspelt one is
+    refused; None when any name is allowed, since only the system itself knows.
+    """
+
+    phases: ClassVar[frozenset[str] | None] = None
+
+    def location(self, source: Path) -> str:
+        """Return "module:Class" or "/absolute/file.py:Class", as the worker process loads it.
+
+        `source` is the experiment's file, against which relative paths are read.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Redo(SystemSpec):
+    """The write set travels in SQLite's commit, then Redis and the graph follow idempotently."""
+
+    phases: ClassVar[frozenset[str] | None] = frozenset(
+        {
+            "begin",
+            "buffered",
+            "queued",
+            "sqlite.begun",
+            "sqlite.committing",
+            "sqlite.committed",
+            "redis.applying",
+            "redis.applied",
+            "graph.applying",
+            "graph.applied",
+            "applied",
+            "acknowledged",
+            "recovering",
+            "recovered",
+        }
+    )
+
+    def location(self, source: Path) -> str:  # noqa: ARG002  # the same wherever the experiment is
+        """Return the coordinator of this package."""
+        return "chaos.transactions.redo:RedoSystem"
+
+
+@dataclass(frozen=True)
+class Naive(SystemSpec):
+    """Each store commits in turn, with best-effort compensation: the control that must be caught."""
+
+    phases: ClassVar[frozenset[str] | None] = frozenset(
+        {
+            "begin",
+            "buffered",
+            "sqlite.committing",
+            "sqlite.committed",
+            "redis.applying",
+            "redis.applied",
+            "graph.applying",
+            "graph.applied",
+            "acknowledged",
+            "compensating",
+        }
+    )
+
+    def location(self, source: Path) -> str:  # noqa: ARG002  # the same wherever the experiment is
+        """Return the naive coordinator of this package."""
+        return "chaos.transactions.naive:NaiveSystem"
+
+
+@dataclass(frozen=True)
+class Own(SystemSpec):
+    """A class of the user's own that follows `chaos.transactions.system.System`.
+
+    `name` is "Class", in the experiment's own file, or "path.py:Class", relative to that file's folder.
+    """
+
+    name: str
+
+    def location(self, source: Path) -> str:
+        """Return "/absolute/file.py:Class"."""
+        file, _, class_name = self.name.rpartition(":")
+        path = source.resolve().parent / file if file else source.resolve()
+        return f"{path.resolve()}:{class_name}"
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for a name of another form, or for a file that is not there."""
+        file, _, class_name = str(self.name).rpartition(":")
+        if not class_name.isidentifier() or (file and not file.endswith(".py")):
+            yield self.problem(
+                f'name={self.name!r}) must be "Class" or "path.py:Class"',
+                "name a class of this file, or a file and its class",
+                "bad-system-name",
+            )
+        elif file and self.where.line and not (Path(self.where.file).parent / file).is_file():
+            yield self.problem(
+                f"name={self.name!r}) must name a file that exists",
+                f"create {Path(self.where.file).parent / file}, or correct the path",
+                "no-system-file",
+            )

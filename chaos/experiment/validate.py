@@ -1,0 +1,260 @@
+"""Every mistake of an experiment at once: those inside each value, then those between values.
+
+Nothing is started and nothing outside the experiment is asked. The second kind is looked for only where the
+values concerned are good themselves, so that one mistake is told once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from chaos._declare import Declared, seconds
+from chaos.errors import Problem
+from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
+from chaos.experiment.probes import Probe
+from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
+from chaos.experiment.systems import SystemSpec
+from chaos.faults.base import Fault
+
+STORES = ("sqlite", "redis", "graph")
+_SEQUENCES = ("tags", "stores", "steady_state", "schedule", "checks")
+_SINGLE: dict[str, type] = {"system": SystemSpec, "recovery": Recovery, "guards": Guards, "limits": Limits}
+
+
+def problems_of(experiment: Experiment) -> list[Problem]:
+    """Return every mistake, in no order and at the line of the call; `places.refine` sorts and sharpens them."""
+    shape = list(_shape(experiment))
+    found = shape + list(experiment.problems())
+    if shape:
+        return found
+    inside = [problem for value in _parts(experiment) for problem in value.problems()]
+    found += inside
+    across: tuple[Callable[[Experiment], Iterator[Problem]], ...] = (
+        _stores,
+        _targets,
+        _phases,
+        _moments,
+        _room_for_guards,
+        _checks,
+        _wall,
+    )
+    for look in across:
+        found += look(experiment)
+    return found
+
+
+def time_of(value: Any) -> float | None:
+    """Return `value` as seconds, or None where it is no time (its own value has told so already)."""
+    try:
+        return seconds(value)
+    except ValueError:
+        return None
+
+
+def _shape(experiment: Experiment) -> Iterator[Problem]:
+    """Yield a problem for each field that holds another kind of thing than it must."""
+    for name in _SEQUENCES:
+        if not isinstance(getattr(experiment, name), list | tuple):
+            yield _wrong_kind(experiment, name, "a tuple", f"write {name}=(...,) with a comma after each item")
+    for name, kind in _SINGLE.items():
+        if not isinstance(getattr(experiment, name), kind):
+            yield _wrong_kind(experiment, name, f"a {kind.__name__}", f"use a value of that kind for {name}")
+    if not isinstance(experiment.workload, Declared) or isinstance(experiment.workload, type):
+        yield _wrong_kind(experiment, "workload", "a workload", "write workload=workload.Transfers(...)")
+    if experiment.expect is not None and not isinstance(experiment.expect, KnownFailure):
+        yield _wrong_kind(experiment, "expect", "None or a KnownFailure", "write expect=KnownFailure(check=..., reason=...)")
+    yield from _items(experiment, "stores", Declared, "stores.SQLite(...), stores.Redis(...), stores.Graph(...)")
+    yield from _items(experiment, "steady_state", Probe, "a value of chaos.probes")
+    for item in experiment.schedule if isinstance(experiment.schedule, list | tuple) else ():
+        if isinstance(item, Trigger):
+            yield item.problem("...) must be followed by .do(...)", "name the fault with .do(faults. ...)", "no-fault")
+        elif not isinstance(item, Rule):
+            yield _wrong_item(experiment, "schedule", item, "when.at(...).do(...) or another rule")
+    for item in experiment.checks if isinstance(experiment.checks, list | tuple) else ():
+        if isinstance(item, type) or not isinstance(getattr(item, "name", None), str):
+            yield _wrong_item(experiment, "checks", item, "values of chaos.checks, such as checks.Atomic()")
+
+
+def _items(experiment: Experiment, name: str, kind: type, remedy: str) -> Iterator[Problem]:
+    items = getattr(experiment, name)
+    for item in items if isinstance(items, list | tuple) else ():
+        if not isinstance(item, kind):
+            yield _wrong_item(experiment, name, item, remedy)
+
+
+def _wrong_kind(experiment: Experiment, name: str, must: str, remedy: str) -> Problem:
+    return experiment.problem(f"{name}={getattr(experiment, name)!r}) must be {must}", remedy, "wrong-kind")
+
+
+def _wrong_item(experiment: Experiment, name: str, item: object, remedy: str) -> Problem:
+    return experiment.problem(f"{name}=...{item!r}...) is not of the right kind", f"use {remedy}", "wrong-item")
+
+
+def _parts(experiment: Experiment) -> Iterable[Declared]:
+    """Yield every declared value below the experiment that knows its own mistakes."""
+    yield experiment.system
+    yield from experiment.stores
+    yield experiment.workload
+    yield from experiment.steady_state
+    yield from experiment.schedule
+    yield experiment.recovery
+    yield experiment.guards
+    yield experiment.limits
+    if experiment.expect is not None:
+        yield experiment.expect
+
+
+def _stores(experiment: Experiment) -> Iterator[Problem]:
+    """Each of the three stores is there exactly once."""
+    counts = Counter(getattr(store, "name", None) for store in experiment.stores)
+    for name in STORES:
+        if counts[name] != 1:
+            kind = {"sqlite": "SQLite", "redis": "Redis", "graph": "Graph"}[name]
+            yield experiment.problem(
+                f"stores=...) must have {name} exactly once, not {counts[name]} times",
+                f"give one stores.{kind}(...)",
+                "store-count",
+            )
+    for store in experiment.stores:
+        if getattr(store, "name", None) not in STORES:
+            yield _wrong_item(experiment, "stores", store, "stores.SQLite(...), stores.Redis(...), stores.Graph(...)")
+
+
+def _targets(experiment: Experiment) -> Iterator[Problem]:
+    """Each fault aims at a store of this experiment, or at a process of its run."""
+    known = (*(getattr(store, "name", "") for store in experiment.stores), "worker")
+    for fault in _faults(experiment):
+        for attribute in ("store", "target"):
+            aim = getattr(fault, attribute, None)
+            if aim is not None and aim not in known and not any(fault.problems()):
+                yield fault.problem(
+                    f"{attribute}={aim!r}) must be one of {', '.join(known)}{_closest(aim, known)}",
+                    f"correct {attribute}, or declare the store",
+                    "unknown-store",
+                )
+
+
+def _phases(experiment: Experiment) -> Iterator[Problem]:
+    """Each phase named is one that the system reports."""
+    known = experiment.system.phases
+    if known is None:
+        return
+    for phase in _named_phases(experiment):
+        if isinstance(phase.name, str) and phase.name and phase.name not in known:
+            yield phase.problem(
+                f"name={phase.name!r}) must be a phase of systems.{type(experiment.system).__name__}()"
+                f"{_closest(phase.name, known)}",
+                f"use one of {', '.join(sorted(known))}",
+                "unknown-phase",
+            )
+
+
+def _moments(experiment: Experiment) -> Iterator[Problem]:
+    """Every rule begins, and ends where that is known, while the clients work."""
+    load_s = time_of(getattr(experiment.workload, "seconds", None))
+    if load_s is None:
+        return
+    for rule in experiment.schedule:
+        begin_s = _latest_begin_s(rule)
+        if begin_s is None:
+            continue
+        if begin_s >= load_s:
+            yield rule.trigger.problem(
+                f"{_written(rule.trigger)}) must be before the load ends at {load_s:g}s",
+                "begin earlier, or give the workload more seconds",
+                "after-load",
+            )
+        elif isinstance(rule.until, Heal) and rule.until.after is not None:
+            delay_s = time_of(rule.until.after)
+            if delay_s is not None and begin_s + delay_s >= load_s:
+                yield rule.until.problem(
+                    f"after={rule.until.after!r}) ends at {begin_s + delay_s:g}s and must end before the load does"
+                    f" at {load_s:g}s",
+                    "heal sooner, or give the workload more seconds",
+                    "heal-after-load",
+                )
+
+
+def _room_for_guards(experiment: Experiment) -> Iterator[Problem]:
+    """No work is demanded before a fault that begins with the load (after one there is always time, `runner.run`)."""
+    guards = experiment.guards
+    for rule in experiment.schedule:
+        if _positive(guards.before) and isinstance(rule.trigger, At) and time_of(rule.trigger.time) == 0.0:
+            yield rule.trigger.problem(
+                f"time={rule.trigger.time!r}) must be above 0s, since Guards(before={guards.before}) asks for work first",
+                "begin later, or set guards=Guards(before=0)",
+                "no-work-before",
+            )
+
+
+def _checks(experiment: Experiment) -> Iterator[Problem]:
+    """There is a check, none twice, and the expectation names one of them."""
+    names = [check.name for check in experiment.checks]
+    if not names:
+        yield experiment.problem("checks=()) must name at least one check", "write checks=checks.standard()", "no-check")
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield experiment.problem(f"checks=...) must have {name} once, not {count} times", "drop one", "check-twice")
+    expect = experiment.expect
+    if expect is not None and expect.check not in names:
+        yield expect.problem(
+            f"check={expect.check!r}) must be one of the checks {', '.join(names)}{_closest(expect.check, names)}",
+            "correct the name, or add the check",
+            "unknown-check",
+        )
+
+
+def _wall(experiment: Experiment) -> Iterator[Problem]:
+    """The wall limit leaves room for the load and for holding still after it."""
+    wall_s, hold_s = time_of(experiment.limits.wall), time_of(experiment.recovery.hold)
+    load_s = time_of(getattr(experiment.workload, "seconds", None))
+    if wall_s is None or hold_s is None or load_s is None:
+        return
+    if wall_s <= load_s + hold_s:
+        yield experiment.limits.problem(
+            f"wall={experiment.limits.wall!r}) must exceed load and hold time, {load_s + hold_s:g}s together",
+            "raise wall, or shorten the workload",
+            "wall-too-short",
+        )
+
+
+def _faults(experiment: Experiment) -> Iterator[Fault]:
+    for rule in experiment.schedule:
+        yield from (fault for fault in rule.faults if isinstance(fault, Fault))
+
+
+def _named_phases(experiment: Experiment) -> Iterator[Phase]:
+    for rule in experiment.schedule:
+        if isinstance(rule.trigger, Phase):
+            yield rule.trigger
+        for until in rule.untils:
+            if isinstance(until, Heal) and isinstance(until.at, Phase):
+                yield until.at
+
+
+def _latest_begin_s(rule: Rule) -> float | None:
+    """Return the latest moment at which the rule may begin; None when a phase decides, or the time is bad."""
+    if isinstance(rule.trigger, At):
+        return time_of(rule.trigger.time)
+    if isinstance(rule.trigger, Random) and not any(rule.trigger.problems()):
+        return time_of(rule.trigger.between[1])
+    return None
+
+
+def _written(trigger: Trigger) -> str:
+    if isinstance(trigger, At):
+        return f"time={trigger.time!r}"
+    return f"between={trigger.between!r}" if isinstance(trigger, Random) else "..."
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _closest(name: object, known: Iterable[str]) -> str:
+    """Return a suggestion, with its leading comma; empty when nothing is close."""
+    matches = difflib.get_close_matches(str(name), sorted(known), 1)
+    return f", perhaps {matches[0]}" if matches else ""

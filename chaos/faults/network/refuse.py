@@ -1,0 +1,62 @@
+"""Refuse: nobody listens on the store's port, as when its server is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from chaos.errors import Problem
+from chaos.faults.network.declared import NetworkFault
+from chaos.faults.network.toxic import Control, Toxic
+
+
+@dataclass(frozen=True)
+class Refuse(NetworkFault):
+    """Refuse every new connection to `store` until healed; with `cut`, reset the open ones first.
+
+    The kernel refuses (ECONNREFUSED) without telling anybody, so refused clients cannot be counted. What shows
+    that the fault acts is the proxy's own attempt to connect, which must be refused (probe_refused).
+    """
+
+    kind: ClassVar[str] = "network.refuse"
+    bites: ClassVar[tuple[str, ...]] = ("connections_cut", "probe_refused")
+    # The coordinator goes on committing to the other stores while one cannot be reached.
+    stops_work: ClassVar[bool] = False
+
+    _: KW_ONLY
+    cut: bool = True
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the store and whether open connections are reset."""
+        return {"store": self.store, "cut": self.cut}
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem unless `cut` is True or False."""
+        yield from super().problems()
+        cut = vars(self)["cut"]  # whatever the user wrote
+        if not isinstance(cut, bool):
+            yield self.problem(f"cut={cut!r}) must be True or False", "change cut", "not-a-choice")
+
+
+class RefuseToxic(Toxic):
+    """The proxy's part of `Refuse`. Evidence: listener_closed, connections_cut, probe_refused (1 or 0)."""
+
+    kind: ClassVar[str] = "network.refuse"
+
+    def __init__(self, *, cut: bool = True) -> None:
+        """With `cut`, open connections are reset."""
+        super().__init__()
+        self._cut = cut
+
+    async def start(self, control: Control) -> None:
+        """Close the listening socket, cut, and see for ourselves that a connect is refused."""
+        control.stop_listening(self)
+        self.counters["listener_closed"] = 1
+        if self._cut:
+            self.counters["connections_cut"] = control.cut_all("rst")
+        self.counters["probe_refused"] = int(await control.refuses())
+
+    async def stop(self, control: Control) -> None:
+        """Listen again."""
+        control.listen(self)

@@ -1,0 +1,71 @@
+"""What the proxy needs of sockets beyond asyncio: ports kept while closed, RST, bytes nobody has read yet."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+from asyncio.trsock import TransportSocket
+
+AnySocket = socket.socket | TransportSocket
+
+_BACKLOG = 1024
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+_INT = struct.Struct("i")
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a non-blocking TCP socket bound to the IPv4 address `host` and `port` (0: a free one), not listening.
+
+    With SO_REUSEADDR on all of them, several sockets may be bound to one port as long as at most one listens
+    (Linux, socket(7)). So one that never listens keeps the port for another that comes and goes. Raises OSError.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host` and `port`. Raises OSError when another one already does."""
+    sock = bound(host, port)
+    try:
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def close_resets(sock: AnySocket) -> None:
+    """Make the coming close send RST at once, whatever is unsent or unread (SO_LINGER of 0 s, socket(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connected socket with RST instead of FIN. Idempotent."""
+    if sock.fileno() >= 0:
+        close_resets(sock)
+        sock.close()
+
+
+def unread_bytes(sock: AnySocket) -> int:
+    """Return how many bytes wait in the kernel to be read (FIONREAD, tcp(7)); 0 for a closed socket."""
+    if sock.fileno() < 0:
+        return 0
+    (count,) = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(_INT.size)))
+    return int(count)
+
+
+def peer_left(sock: socket.socket) -> bool:
+    """Tell whether the peer has closed or reset the connection, without reading anything (POLLRDHUP, poll(2))."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -1,0 +1,67 @@
+"""Pause: SIGSTOP and later SIGCONT, a process that is there and does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+from chaos.errors import Problem
+from chaos.faults.base import Evidence, Fault, Injection, Levers
+from chaos.faults.process.kill import TARGETS
+
+
+def _stopped(pid: int) -> bool:
+    """Tell whether `pid` is stopped: state T in proc(5); True where there is no /proc to ask."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    return text.rpartition(")")[2].split()[0] in ("T", "t")
+
+
+@dataclass(frozen=True)
+class Pause(Fault):
+    """SIGSTOP the process behind `target` ("worker", "graph" or "redis") until healed by SIGCONT.
+
+    A paused server accepts connections (the kernel does) and answers nothing; what was sent meanwhile is
+    executed after the heal, however long ago its sender gave up.
+    """
+
+    kind: ClassVar[str] = "process.pause"
+    bites: ClassVar[tuple[str, ...]] = ("processes_stopped",)
+
+    target: str
+
+    def __post_init__(self) -> None:
+        """While the worker is paused nothing can be acknowledged."""
+        object.__setattr__(self, "stops_work", self.target == "worker")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the target."""
+        return {"target": self.target}
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for an unknown target."""
+        yield from self.bad_choice("target", TARGETS, "unknown-target")
+
+    async def inject(self, levers: Levers, fault_id: str, rng: Random) -> Injection:
+        """Send SIGSTOP."""
+        pid = await levers.signal(self.target, signal.SIGSTOP)
+        return Injection(fault_id, {"pid": pid}, {"target": self.target})
+
+    async def heal(self, levers: Levers, injection: Injection) -> Evidence:
+        """Look whether it was really stopped, then send SIGCONT; one that a watchdog killed meanwhile is gone."""
+        pid = int(injection.evidence["pid"])
+        if "processes_stopped" not in injection.evidence:
+            gone = await levers.wait_gone(self.target, pid, 0)
+            injection.evidence["processes_stopped"] = int(gone or _stopped(pid))
+            injection.evidence["gone_meanwhile"] = int(gone)
+        if not injection.evidence["gone_meanwhile"]:
+            with contextlib.suppress(ProcessLookupError):
+                await levers.signal(self.target, signal.SIGCONT)
+        return dict(injection.evidence)

@@ -1,0 +1,181 @@
+"""The pytest plugin: `pytest experiments/` runs one item for each experiment and seed.
+
+    partition[seed=0]     passed: every check held · failed: a check is broken, or nothing could be concluded
+                          skipped: something the backend needs is not here · error: the harness failed
+
+Loaded in every pytest run of its environment, so nothing but pytest is imported until an experiment is found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from chaos.experiment.loader import Loaded
+    from chaos.runner.api import RunResult
+
+_SEEDS = "--chaos-seeds"
+_BACKENDS = ("embedded", "docker")
+_SKIPPED = ("_*", "test_*", "conftest.py")
+_SIGNALLED = 128
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and the ini setting."""
+    group = parser.getgroup("chaos", "fault injection experiments")
+    group.addoption(_SEEDS, default="0", metavar="SEEDS", help="seeds of each experiment: 0, 1,2,3 or 1..5 (default 0)")
+    group.addoption("--chaos-backend", default="embedded", choices=_BACKENDS, help="where the stores run")
+    group.addoption("--chaos-out", default="runs", metavar="DIR", help="folder of run folders, below rootdir (default runs)")
+    group.addoption("--no-chaos", action="store_true", help="collect no experiments")
+    parser.addini(
+        "chaos_experiments",
+        "globs of experiment files, relative to rootdir",
+        type="linelist",
+        default=["experiments/*.py"],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and read the seeds, so that a bad one ends the session at once."""
+    from chaos.experiment.seeds import parse_seeds
+
+    config.addinivalue_line("markers", "chaos: an experiment, collected by the chaos plugin")
+    try:
+        parse_seeds(config.getoption(_SEEDS))
+    except ValueError as error:
+        raise pytest.UsageError(f"{_SEEDS}: {error}") from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Collect experiment files, in place of whatever other plugins make of them.
+
+    Otherwise pytest would also import a file that is named on the command line as a test module.
+    """
+    others = yield
+    if not _is_experiment(file_path, parent.config):
+        return others
+    if parent.config.getoption("--no-chaos"):
+        return []
+    return [ExperimentFile.from_parent(parent, path=file_path)]
+
+
+def _is_experiment(path: Path, config: pytest.Config) -> bool:
+    if path.suffix != ".py" or any(PurePosixPath(path.name).match(glob) for glob in _SKIPPED):
+        return False
+    try:
+        relative = path.relative_to(config.rootpath).as_posix()
+    except ValueError:
+        return False
+    # A leading slash anchors the glob: without it, match() would accept any folder above.
+    return any(PurePosixPath(f"/{relative}").match(f"/{glob.strip('/')}") for glob in config.getini("chaos_experiments"))
+
+
+class ExperimentFile(pytest.File):
+    """A file that declares experiments."""
+
+    def collect(self) -> Iterator[ExperimentItem]:
+        """Yield an item for each experiment and seed. All mistakes in the file are one collection error."""
+        from chaos.errors import PlanError
+        from chaos.experiment.loader import load_file
+        from chaos.experiment.seeds import parse_seeds
+
+        try:
+            experiments = load_file(self.path)
+        except PlanError as error:
+            raise self.CollectError(str(error)) from None
+        for loaded in experiments:
+            for seed in parse_seeds(self.config.getoption(_SEEDS)):
+                name = f"{loaded.experiment.id}[seed={seed}]"
+                yield ExperimentItem.from_parent(self, name=name, loaded=loaded, seed=seed)
+
+
+class ExperimentItem(pytest.Item):
+    """One run of one experiment.
+
+    The run takes place in the set-up phase and is judged in the call phase. So what stops the run from taking
+    place at all shows as an error, and only a verdict on the system under test as a failure.
+    """
+
+    def __init__(self, *, loaded: Loaded, seed: int, **kwargs: object) -> None:
+        """Keep what to run; tags can be selected with -k."""
+        super().__init__(**kwargs)  # type: ignore[arg-type]  # pytest's own keyword arguments, passed through
+        self._loaded = loaded
+        self._seed = seed
+        self._result: RunResult | None = None
+        self.add_marker("chaos")
+        self.extra_keyword_matches.update(loaded.experiment.tags)
+
+    def setup(self) -> None:
+        """Run the experiment, or skip with the reason why it cannot run here."""
+        from chaos.experiment.repeat import repeat_line
+
+        backend = self.config.getoption("--chaos-backend")
+        plan = self._loaded.plan(self._seed)
+        self.user_properties += [("experiment", self._loaded.experiment.id), ("seed", self._seed)]
+        self._demand(backend)
+
+        from chaos.runner.api import RunOptions, run_blocking
+
+        out = self.config.rootpath / self.config.getoption("--chaos-out")
+        argv = tuple(map(str, self.config.invocation_params.args))
+        result = run_blocking(plan, RunOptions(seed=self._seed, out=out, backend=backend, argv=("pytest", *argv)))
+        self.user_properties += [("verdict", result.verdict), ("folder", str(result.folder or ""))]
+        self._result = result
+        if result.exit_code >= _SIGNALLED:
+            _end_session(result)
+        if result.verdict in ("not_started", "not_healed", "harness_failed"):
+            pytest.fail(failure_text(result, repeat_line(plan, backend=backend)), pytrace=False)
+
+    def runtest(self) -> None:
+        """Fail unless the verdict is pass; a run that shows nothing fails too."""
+        assert self._result is not None
+        if self._result.verdict != "pass":
+            pytest.fail(failure_text(self._result, self._result.repeat), pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Place the item at the line of its declaration."""
+        return self.path, max(0, self._loaded.experiment.where.line - 1), self.name
+
+    def _demand(self, backend: str) -> None:
+        """Skip when the backend lacks something here; with the backend in CHAOS_REQUIRE, fail instead."""
+        from chaos.errors import EnvironmentUnavailable
+        from chaos.experiment.needs import demand
+
+        try:
+            demand(self._loaded.experiment, backend=backend)
+        except EnvironmentUnavailable as error:
+            if backend in [name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",")]:
+                pytest.fail(f"CHAOS_REQUIRE={os.environ['CHAOS_REQUIRE']} and yet {error}", pytrace=False)
+            pytest.skip(str(error))
+
+
+def failure_text(result: RunResult, repeat: str) -> str:
+    """Return what the failure of a run shows: verdict, broken checks with witnesses, folder, how to repeat it."""
+    lines = [f"{result.experiment_id}, seed {result.seed}: {result.verdict.replace('_', ' ')}"]
+    if result.message:
+        lines.append(result.message)
+    lines += [line for verdict in result.verdicts if verdict.valid != "valid" for line in _verdict_lines(verdict)]
+    if result.folder is not None:
+        lines.append(f"folder: {result.folder}")
+    return "\n".join([*lines, f"repeat: {repeat}"])
+
+
+def _verdict_lines(verdict: Verdict) -> list[str]:
+    """Return a broken or undecided check in words, with its first witnesses."""
+    raise NotImplementedError
+
+
+def _end_session(result: RunResult) -> NoReturn:
+    """End the session as the signal would have: pytest's own way for Ctrl-C, its number for the others."""
+    if result.exit_code - _SIGNALLED == signal.SIGINT:
+        raise KeyboardInterrupt
+    pytest.exit(f"{result.experiment_id}: {result.message}", returncode=result.exit_code)

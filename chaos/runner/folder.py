@@ -1,0 +1,93 @@
+"""The folder of a run: private, complete at every moment, one file for each reader."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chaos.errors import EnvironmentUnavailable
+
+
+class RunFolder:
+    """`<out>/<experiment>/<UTC time>-s<seed>/`, mode 0700.
+
+    `data` holds the live stores and is gone at the end of the run; a failed run keeps copies in `stores`.
+    """
+
+    def __init__(self, out: Path, experiment: str, seed: int) -> None:
+        """Make the folder; two runs at the same moment get different ones.
+
+        Raises EnvironmentUnavailable when it cannot be made (read-only, full disk).
+        """
+        self.started = datetime.now(UTC)
+        stamp = self.started.strftime("%Y%m%dT%H%M%S.%f")[:-3]
+        self._out = out.absolute()
+        for attempt in range(100):
+            suffix = f"-{attempt}" if attempt else ""
+            self.path = self._out / experiment / f"{stamp}Z-s{seed}{suffix}"
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(mode=0o700)
+                break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise EnvironmentUnavailable(
+                    f"cannot make the run folder {self.path}: {error.strerror or error}",
+                    "choose a writable place with --out DIR",
+                ) from error
+        self.data = self.path / "data"
+        self.logs = self.path / "logs"
+        self.stores = self.path / "stores"
+
+    def prepare(self) -> None:
+        """Make the sub-folders and point `latest` here."""
+        try:
+            for folder in (self.data, self.logs, self.path / "checks"):
+                folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise EnvironmentUnavailable(
+                f"cannot write into {self.path}: {error.strerror or error}", "free some space, or use --out DIR"
+            ) from error
+        self._point_latest()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace a JSON file whole; a reader never sees half of it."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a text file whole. Raises EnvironmentUnavailable when the disk refuses it."""
+        target = self.path / name
+        draft = target.with_name(target.name + ".tmp")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise EnvironmentUnavailable(
+                f"cannot write {target}: {error.strerror or error}", "free some space, or use --out DIR"
+            ) from error
+
+    def keep_stores(self) -> None:
+        """Copy the stores' files for a post-mortem; sockets and the shim's control file are left out."""
+        with contextlib.suppress(OSError):
+            shutil.copytree(self.data, self.stores, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.control"))
+
+    def remove_data(self) -> bool:
+        """Remove the live data; True when nothing is left of it."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        return not self.data.exists()
+
+    def _point_latest(self) -> None:
+        """Make `<out>/latest` a link to this run, atomically; several runs at once leave one of them there."""
+        draft = self._out / f".latest-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(self.path.relative_to(self._out), target_is_directory=True)
+            draft.replace(self._out / "latest")

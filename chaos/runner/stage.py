@@ -1,0 +1,171 @@
+"""Everything of one run that has to be started and ended: folder, guardian, stores, worker, shim."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from chaos._channel import ChannelClosed, RemoteError
+from chaos._process import Child
+from chaos.backends.embedded import EmbeddedEnvironment
+from chaos.errors import EnvironmentUnavailable
+from chaos.experiment.plan import AtPhase, Plan
+from chaos.faults.disk import library
+from chaos.faults.disk.control import Control
+from chaos.history.writer import HistoryWriter
+from chaos.runner.folder import RunFolder
+from chaos.runner.guardian import Guardian
+from chaos.runner.ledger import Ledger
+from chaos.runner.levers import RunLevers
+from chaos.runner.nemesis import Nemesis
+from chaos.runner.supervisor import Supervisor, WorkerPlan
+from chaos.runner.worker import SYNC_WATCH
+from chaos.transactions.system import SiteConfig
+
+COMMIT_LOG = "sqlite/*-wal"
+"""The log whose sync makes a commit durable, as a glob below the data folder."""
+
+PhaseCallback = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Stage:
+    """Builds the scene of a run from the bottom up, and takes it down again in reverse, whatever was built."""
+
+    def __init__(self, plan: Plan, graph: str | None, folder: RunFolder, guardian: Guardian) -> None:
+        """Nothing is started yet; `graph` overrides the engine that the experiment names."""
+        self._plan = plan
+        self._folder = folder
+        self._guardian = guardian
+        self._stores = {store.name: store.to_config() for store in plan.experiment.stores}
+        if graph is not None and "graph" in self._stores:
+            self._stores["graph"] = {**self._stores["graph"], "engine": graph}
+        self.history = HistoryWriter(folder.path / "history.jsonl")
+        self.ledger = Ledger(folder.path / "faults.jsonl")
+        self.control: Control | None = None
+        self.environment: EmbeddedEnvironment | None = None
+        self.supervisor: Supervisor | None = None
+        self.nemesis: Nemesis | None = None
+
+    @property
+    def store_names(self) -> tuple[str, ...]:
+        """Names of the stores, in the experiment's order."""
+        return tuple(self._stores)
+
+    @property
+    def graph_engine(self) -> str:
+        """Name of the graph engine in use."""
+        return str(self._stores.get("graph", {}).get("engine", "kuzu"))
+
+    async def start(self) -> None:
+        """Start the stores, the proxy and the first worker.
+
+        Raises EnvironmentUnavailable when something is missing or does not come up; what was started until
+        then is ended by `stop`.
+        """
+        self._require_engine()
+        variables = self._load_shim()
+        self.environment = EmbeddedEnvironment(
+            self._folder.data,
+            self._folder.logs,
+            redis=self._stores.get("redis", {}),
+            shim_environment=variables,
+            on_child=self._watch,
+        )
+        await self.environment.start()
+        self.supervisor = Supervisor(
+            self._worker_plan(variables),
+            self.history,
+            on_phase=self._on_phase,
+            on_phase_told=self._on_phase_told,
+            on_child=self._watch,
+            restart_deadline_s=30.0,
+        )
+        levers = RunLevers(self.environment, self.supervisor, self.control)
+        self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
+        try:
+            await self.supervisor.start(set_up=True)
+        except (ChannelClosed, RemoteError, TimeoutError) as error:
+            raise EnvironmentUnavailable(
+                f"the system under test did not open: {error or type(error).__name__}",
+                f"read {self._folder.logs / 'worker.log'}",
+            ) from error
+
+    async def stop(self, *, in_peace: bool) -> list[str]:
+        """End everything; return what could not be ended or removed (empty: nothing is left). Idempotent."""
+        left: list[str] = []
+        if self.supervisor is not None:
+            await self.supervisor.stop(in_peace=in_peace)
+            child = self.supervisor.child
+            if child is not None and child.status is None:
+                left.append(f"worker (pid {child.pid})")
+        if self.environment is not None:
+            left += await self.environment.stop()
+        if self.control is not None:
+            self.control.close()
+        self.history.close()
+        self.ledger.close()
+        return left
+
+    def _watch(self, child: Child) -> None:
+        self._guardian.watch_process(child.pid)
+
+    def _require_engine(self) -> None:
+        if "graph" in self._stores and importlib.util.find_spec(self.graph_engine) is None:
+            raise EnvironmentUnavailable(
+                f"graph engine={self.graph_engine} is not installed",
+                f"pip install 'chaos-harness[{self.graph_engine}]', or choose another with --graph",
+            )
+
+    def _load_shim(self) -> dict[str, str]:
+        """Make the control file and return the variables that load the shim; none where it is not available.
+
+        Raises EnvironmentUnavailable when the plan has a file fault and there is no shim for it.
+        """
+        available, reason = library.available()
+        if not available:
+            wanted = [rule.fault.kind for rule in self._plan.rules if rule.fault.kind.startswith("disk.")]
+            if wanted:
+                raise EnvironmentUnavailable(
+                    f"the plan has file faults ({', '.join(wanted)}) and there is no file shim: {reason}",
+                    "see `chaos doctor`",
+                )
+            return {}
+        path = self._folder.data / "shim.control"
+        self.control = Control.create(path, self._folder.data)
+        self.control.arm(SYNC_WATCH, {"call": ("fsync", "fdatasync"), "path": COMMIT_LOG, "action": "count"})
+        return library.environment(path)
+
+    def _worker_plan(self, variables: dict[str, str]) -> WorkerPlan:
+        assert self.environment is not None
+        moments = [moment for rule in self._plan.rules for moment in (rule.trigger, rule.until)]
+        armed = {moment.name for moment in moments if isinstance(moment, AtPhase)}
+        config = SiteConfig(
+            redis_host="127.0.0.1",
+            redis_port=self.environment.redis_port,
+            data_folder=str(self._folder.data),
+            graph_engine=self.graph_engine,
+            workload=self._plan.experiment.workload.to_config(),
+            options=self._stores,
+        )
+        return WorkerPlan(
+            location=self._plan.experiment.system.location(self._plan.source),
+            config=config,
+            armed=tuple(sorted(armed)),
+            environment=variables,
+            log=self._folder.logs / "worker.log",
+        )
+
+    async def _on_phase(self, args: dict[str, Any]) -> None:
+        """A phase with a rule: record it, let the nemesis act, then let the worker go on."""
+        self._record_phase(args)
+        if self.nemesis is not None:
+            await asyncio.shield(self.nemesis.phase(args["name"]))
+
+    def _on_phase_told(self, args: dict[str, Any]) -> None:
+        self._record_phase(args)
+
+    def _record_phase(self, args: dict[str, Any]) -> None:
+        value = {"store": args["store"], "syncs": args["syncs"]}
+        self.history.append("step", args["name"], token=args["token"], value=value)

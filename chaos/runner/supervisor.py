@@ -1,0 +1,219 @@
+"""Keeps a worker running: starts it, has it recover, and starts it again whenever it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from chaos._channel import Channel, ChannelClosed, RemoteError
+from chaos._process import Child, spawn_python
+from chaos.errors import HarnessError
+from chaos.history.writer import HistoryWriter
+from chaos.transactions.system import SiteConfig
+
+OPEN_TIMEOUT_S = 15.0
+RECOVER_TIMEOUT_S = 15.0
+PEACE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What a worker process is started with."""
+
+    location: str
+    config: SiteConfig
+    armed: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Path
+
+
+PhaseHandler = Callable[[dict[str, Any]], Any]
+
+
+class Supervisor:
+    """One worker at a time, and what is known of it.
+
+    `ready` is set while a worker is open and recovered. `in_doubt` gathers the tokens whose outcome is not
+    known; every recovery is asked for all of them, and what it settles is written into the history.
+    """
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        history: HistoryWriter,
+        *,
+        on_phase: PhaseHandler,
+        on_phase_told: Callable[[dict[str, Any]], None],
+        on_child: Callable[[Child], None],
+        restart_deadline_s: float,
+    ) -> None:
+        """`on_phase` is awaited for phases with a rule, `on_phase_told` hears of the others."""
+        self._plan = plan
+        self._history = history
+        self._on_phase = on_phase
+        self._on_phase_told = on_phase_told
+        self._on_child = on_child
+        self._restart_deadline_s = restart_deadline_s
+        self._loop_task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._attempts = 0
+        self.ready = asyncio.Event()
+        self.in_doubt: set[str] = set()
+        self.children: dict[str, int] = {}
+        self.child: Child | None = None
+        self.channel: Channel | None = None
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
+
+    async def start(self, *, set_up: bool) -> None:
+        """Start the first worker and keep one running from then on.
+
+        `set_up` creates the schema first. An error of this first start is raised as it is: the system under
+        test cannot even begin.
+        """
+        await self._start_worker(set_up=set_up)
+        self._loop_task = asyncio.get_running_loop().create_task(self._keep_running())
+
+    async def call(self, op: str, args: dict[str, Any] | None, timeout_s: float) -> Any:
+        """Ask the present worker; raises ChannelClosed, RemoteError or TimeoutError."""
+        if self.channel is None:
+            raise ChannelClosed("there is no worker now")
+        return await self.channel.call(op, args, timeout_s)
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Ask the living worker to resolve what is in doubt; True when nothing is left in doubt."""
+        if self.in_doubt:
+            with contextlib.suppress(ChannelClosed, RemoteError, TimeoutError):
+                self._settled(await self.call("recover", {"tokens": sorted(self.in_doubt)}, timeout_s))
+        return not self.in_doubt
+
+    async def restart_in_peace(self) -> None:
+        """Close the worker tidily and start a new process on the same data; raises when it cannot open."""
+        await self._stop_loop()
+        await self._close_worker()
+        self._closing = False
+        await self._start_worker(set_up=False)
+        self._loop_task = asyncio.get_running_loop().create_task(self._keep_running())
+
+    async def stop(self, *, in_peace: bool) -> None:
+        """End the worker: tidily first when `in_peace`, by SIGKILL otherwise. Idempotent."""
+        await self._stop_loop()
+        if in_peace:
+            await self._close_worker()
+        if self.channel is not None:
+            self.channel.close()
+        if self.child is not None:
+            await self.child.kill()
+        self.ready.clear()
+
+    async def _stop_loop(self) -> None:
+        self._closing = True
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop_task
+            self._loop_task = None
+
+    async def _close_worker(self) -> None:
+        self.ready.clear()
+        with contextlib.suppress(ChannelClosed, RemoteError, TimeoutError):
+            await self.call("close", None, PEACE_TIMEOUT_S)
+        if self.channel is not None:
+            self.channel.close()
+        if self.child is not None and await self.child.wait(PEACE_TIMEOUT_S) is None:
+            await self.child.kill()
+
+    async def _keep_running(self) -> None:
+        """Wait for the worker's end and start the next one, within a deadline for each outage."""
+        while True:
+            assert self.channel is not None
+            await self.channel.wait_closed()
+            await self._observe_end()
+            policy = AsyncRetrying(
+                retry=retry_if_exception_type((ChannelClosed, RemoteError, TimeoutError)),
+                stop=stop_after_delay(self._restart_deadline_s),
+                wait=wait_exponential(multiplier=0.02, max=0.5),
+                reraise=True,
+            )
+            try:
+                async for attempt in policy:
+                    with attempt:
+                        await self._start_worker(set_up=False)
+            except (ChannelClosed, RemoteError, TimeoutError) as error:
+                self.failure = error
+                self.failed.set()
+                return
+
+    async def _observe_end(self) -> None:
+        self.ready.clear()
+        self.children.clear()
+        assert self.child is not None
+        if await self.child.wait(PEACE_TIMEOUT_S) is None:
+            await self.child.kill()  # it closed its channel and stays: that is a hang
+        self._history.append("event", "worker_exited", value={"status": self.child.status})
+
+    async def _start_worker(self, *, set_up: bool) -> None:
+        started_ns = time.monotonic_ns()
+        self._attempts += 1
+        ours, theirs = socket.socketpair()
+        try:
+            self.child = spawn_python(
+                "worker",
+                "chaos.runner.worker",
+                [],
+                log=self._plan.log,
+                environment=self._plan.environment,
+                sock=theirs,
+            )
+        finally:
+            theirs.close()
+        self._on_child(self.child)
+        self.channel = await Channel.open(ours, self._handle, self._listen)
+        try:
+            await self._open(set_up)
+        except BaseException:
+            self.channel.close()
+            await self.child.kill()
+            self._history.append("event", "worker_exited", value={"status": self.child.status})
+            raise
+        seconds = round((time.monotonic_ns() - started_ns) / 1e9, 4)
+        self._history.append("event", "worker_opened", value={"attempt": self._attempts, "seconds": seconds})
+        self.ready.set()
+
+    async def _open(self, set_up: bool) -> None:
+        config = msgspec.to_builtins(self._plan.config)
+        load = {"location": self._plan.location, "config": config, "armed": list(self._plan.armed)}
+        await self.call("load", load, OPEN_TIMEOUT_S)
+        if set_up:
+            await self.call("set_up", None, OPEN_TIMEOUT_S)
+        await self.call("open", None, OPEN_TIMEOUT_S)
+        self._settled(await self.call("recover", {"tokens": sorted(self.in_doubt)}, RECOVER_TIMEOUT_S))
+
+    def _settled(self, outcomes: Mapping[str, str]) -> None:
+        for token, outcome in sorted(outcomes.items()):
+            if token in self.in_doubt and outcome in ("committed", "aborted"):
+                self.in_doubt.discard(token)
+                self._history.append("ok", "resolve", token=token, value={"outcome": outcome})
+
+    async def _handle(self, op: str, args: dict[str, Any]) -> Any:
+        if op != "phase":
+            raise HarnessError(f"the worker asked for {op}, which nobody answers")
+        await self._on_phase(args)
+
+    def _listen(self, op: str, args: dict[str, Any]) -> None:
+        if op == "phase":
+            self._on_phase_told(args)
+        elif op == "child":
+            if args["pid"] is None:
+                self.children.pop(args["target"], None)
+            else:
+                self.children[args["target"]] = args["pid"]

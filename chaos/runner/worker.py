@@ -1,0 +1,146 @@
+"""The worker: the process that hosts the system under test. `python -m chaos.runner.worker --fd N`.
+
+It holds no state that matters: whatever it was doing when it dies is in the history already, since the
+harness writes an invocation down before it sends it. It ends when the harness does (parent-death signal, and
+the end of the channel), and a crash, a segfault or a hang of the system under test is an observation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import importlib
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chaos._channel import Channel
+from chaos._process import die_with_parent
+from chaos.errors import HarnessError
+from chaos.faults.disk.control import Control
+from chaos.transactions.system import Request, SiteConfig, System
+
+SYNC_WATCH = "watch:commit-log"
+"""Id of the shim rule that counts successful syncs of the commit log (see `checkers.synced`)."""
+
+
+def load_system(location: str) -> System:
+    """Make the system at `location`: "package.module:Class" or "/path/to/file.py:Class"; no arguments.
+
+    Raises HarnessError when the module or the class is not there.
+    """
+    place, _, name = location.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location("_chaos_system", place)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        factory: Callable[[], System] = getattr(module, name)
+    except (ImportError, AttributeError, OSError) as error:
+        raise HarnessError(f"cannot load the system {location}: {type(error).__name__}: {error}") from error
+    return factory()
+
+
+class WorkerSite:
+    """The `Site` that a system sees: tells phases and children to the harness."""
+
+    def __init__(self, channel: Channel, config: SiteConfig, armed: frozenset[str]) -> None:
+        """`armed` names the phases at which the harness wants to act, and is therefore waited for."""
+        self._channel = channel
+        self._config = config
+        self._armed = armed
+        control = os.environ.get("CHAOS_SHIM_CONTROL")
+        self._control = Control.attach(Path(control)) if control else None
+
+    @property
+    def config(self) -> SiteConfig:
+        """Where the stores are."""
+        return self._config
+
+    async def phase(self, name: str, token: str | None = None, store: str | None = None) -> None:
+        """Tell a phase; wait for the harness only when a rule of the schedule names it."""
+        syncs = self._control.fired(SYNC_WATCH) if self._control is not None else None
+        message = {"name": name, "token": token, "store": store, "syncs": syncs}
+        if name in self._armed:
+            await self._channel.call("phase", message)
+        else:
+            self._channel.tell("phase", message)
+
+    def child(self, target: str, pid: int | None) -> None:
+        """Tell the pid of a child process."""
+        self._channel.tell("child", {"target": target, "pid": pid})
+
+
+class Worker:
+    """Answers the harness's calls by calling the system."""
+
+    def __init__(self) -> None:
+        """Nothing is loaded yet; `load` is the first call."""
+        self.channel: Channel | None = None
+        self._system: System | None = None
+        self._site: WorkerSite | None = None
+
+    async def handle(self, op: str, args: dict[str, Any]) -> Any:
+        """Answer one call of the harness; exceptions travel back to it by class name and text."""
+        if op == "load":
+            return self._load(args)
+        if self._system is None or self._site is None:
+            raise HarnessError(f"{op} before load")
+        match op:
+            case "set_up":
+                await self._system.set_up(self._site)
+            case "open":
+                await self._system.open(self._site)
+            case "transact":
+                return await self._system.transact(msgspec.convert(args, Request))
+            case "recover":
+                return dict(await self._system.recover(args["tokens"]))
+            case "read_back":
+                return dict(await self._system.read_back())
+            case "ping":
+                return dict(await self._system.ping())
+            case "close":
+                await self._system.close()
+            case _:
+                raise HarnessError(f"the worker knows no {op}")
+        return None
+
+    def _load(self, args: dict[str, Any]) -> dict[str, int]:
+        assert self.channel is not None
+        config = msgspec.convert(args["config"], SiteConfig)
+        self._site = WorkerSite(self.channel, config, frozenset(args["armed"]))
+        self._system = load_system(args["location"])
+        return {"pid": os.getpid()}
+
+
+async def serve(descriptor: int) -> None:
+    """Serve until the harness closes its end, then leave at once: nothing here is worth a tidy exit."""
+    worker = Worker()
+    worker.channel = await Channel.open(socket.socket(fileno=descriptor), worker.handle)
+    await worker.channel.wait_closed()
+    os._exit(0)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    die_with_parent()
+    faulthandler.enable()
+    parser = argparse.ArgumentParser(description="hosts the system under test; started by the harness")
+    parser.add_argument("--fd", type=int, required=True)
+    asyncio.run(serve(parser.parse_args().fd))
+
+
+if __name__ == "__main__":
+    main()

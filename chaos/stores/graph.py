@@ -1,0 +1,292 @@
+"""The graph database behind a supervised child process, with a watchdog on every request.
+
+A hang is a real way to fail for these engines, so a request that is not answered in time ends the child with
+SIGKILL, and so does any error inside a transaction. The supervisor starts the next child at once, and keeps
+trying while the file is still locked by the one that is dying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos._channel import Channel, ChannelClosed, RemoteError
+from chaos._process import Child, spawn_python
+from chaos.errors import ChaosError, HarnessError, StoreInDoubt, StoreUnavailable
+from chaos.stores import policies
+from chaos.stores.graph_engine import Statement
+
+_NAME = "graph"
+_FILE = "graph.db"
+_DAMAGE = ("corrupt", "checksum", "cannot read from file", "bad_alloc")
+_DAMAGE_COUNT_MAX = 3
+
+
+@dataclass(frozen=True)
+class GraphState:
+    """What a child found when it opened the file.
+
+    generation counts the children, so a change means that everything in memory is to be read again. applied
+    is the highest number of an applied transaction, None when the database was never seeded. count is how
+    many there are, the seed's 0 among them.
+    """
+
+    generation: int
+    applied: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class _Running:
+    process: Child
+    channel: Channel
+    state: GraphState
+
+
+class GraphStore:
+    """The database file in `folder`, served by a child of this process."""
+
+    name = _NAME
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: str = "kuzu",
+        buffer_pool_mb: int = 64,
+        max_db_size_mb: int = 1024,
+        log: Path,
+        call_timeout_s: float = 2.0,
+        open_timeout_s: float = 15.0,
+        on_child: Callable[[int | None], None] = lambda _: None,
+        can_rebuild: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Keep the settings; `open` starts the first child.
+
+        log: file for the child's output. call_timeout_s, open_timeout_s: the watchdog's patience. on_child is
+        told each child's pid, and None when it has ended. can_rebuild: whether the content can be made again
+        from elsewhere; then a file that cannot be opened is set aside after a few attempts.
+        """
+        self._path = folder / _FILE
+        self._settings = {
+            "engine": engine,
+            "path": str(self._path),
+            "buffer_pool_mb": buffer_pool_mb,
+            "max_db_size_mb": max_db_size_mb,
+        }
+        self._log = log
+        self._call_timeout_s = call_timeout_s
+        self._open_timeout_s = open_timeout_s
+        self._on_child = on_child
+        self._can_rebuild = can_rebuild
+        self._running: _Running | None = None
+        self._ready = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._generations = itertools.count(1)
+        self._damage_count = 0
+        self._why_not_ready = "not open"
+        self._trouble: BaseException | None = None
+
+    @property
+    def state(self) -> GraphState | None:
+        """What the running child found at its start; None while there is none."""
+        return self._running.state if self._running else None
+
+    def open(self) -> None:
+        """Start the supervisor, which starts the child. Returns at once; see `wait_ready`."""
+        assert self._supervisor is None
+        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+
+    async def wait_ready(self, timeout_s: float) -> GraphState:
+        """Wait until a child serves the database. Raises StoreUnavailable after `timeout_s`. Safe to cancel."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._running is None:
+                    self._check_supervisor()
+                    await self._ready.wait()
+        except TimeoutError:
+            raise StoreUnavailable(_NAME, f"not ready within {timeout_s:g} s: {self._why_not_ready}") from None
+        return self._running.state
+
+    async def query(
+        self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> list[list[Any]]:
+        """Run one reading statement in a transaction of its own; waits for a child that is starting.
+
+        Raises StoreUnavailable. Cancellation: safe; the statement runs to its end or to the watchdog.
+        """
+        arguments = {"cypher": cypher, "parameters": dict(parameters or {})}
+        rows: list[list[Any]] = await self._call("query", arguments, timeout_s=timeout_s)
+        return rows
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """Run `statements` in one transaction. Raises StoreUnavailable (gone) or StoreInDoubt; at most once."""
+        await self._call("write", {"statements": [list(statement) for statement in statements]})
+
+    async def seed(self, schema: Sequence[str], statements: Sequence[Statement]) -> None:
+        """Create the schema and the first rows in a new database; also marks number 0 as applied.
+
+        `schema` must tolerate being run again (IF NOT EXISTS), since only `statements` are one transaction.
+        """
+        arguments = {"schema": list(schema), "statements": [list(statement) for statement in statements]}
+        await self._call("seed", arguments, timeout_s=self._open_timeout_s)
+
+    async def apply(
+        self, csn: int, previous: int, token: str, statements: Sequence[Statement], *, checked: bool = True
+    ) -> str:
+        """Apply a committed transaction once, together with its number; return the outcome.
+
+        "applied"; "already", when this or a later number is there; "gap", when `previous` is not. `checked`
+        False leaves the question out (planted bugs need that). Raises StoreUnavailable or StoreInDoubt.
+        """
+        arguments = {
+            "csn": csn,
+            "previous": previous,
+            "token": token,
+            "statements": [list(statement) for statement in statements],
+            "checked": checked,
+        }
+        reply: dict[str, Any] = await self._call("apply", arguments)
+        return str(reply["outcome"])
+
+    async def close(self) -> None:
+        """End the child: politely, so that it checkpoints, then with SIGKILL. Idempotent."""
+        if self._supervisor is None:
+            return
+        self._supervisor.cancel()
+        await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._supervisor = None
+        running, self._running = self._running, None
+        if running is not None:
+            try:
+                await running.channel.call("close", timeout_s=self._call_timeout_s)
+                running.channel.close()
+                await running.process.wait(1.0)
+            except (HarnessError, TimeoutError):
+                pass  # it is killed below; the log in the file is as good as a checkpoint
+            finally:
+                running.channel.close()
+                await running.process.kill()
+                self._on_child(None)
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def set_aside(self) -> None:
+        """Rename the database's files and start over with an empty one; the content must be made elsewhere.
+
+        The files stay beside the new ones, as evidence.
+        """
+        async with self._one_at_a_time:
+            self._rename_files()
+            if self._running is not None:
+                await self._running.process.kill()
+                await self._running.channel.wait_closed()
+
+    def _rename_files(self) -> None:
+        number = next(n for n in itertools.count(1) if not self._path.with_name(f"broken-{n}").exists())
+        place = self._path.with_name(f"broken-{number}")
+        place.mkdir()
+        for file in self._path.parent.glob(f"{_FILE}*"):
+            file.rename(place / file.name)
+
+    async def _call(self, op: str, arguments: dict[str, Any], *, timeout_s: float | None = None) -> Any:
+        """Ask the child in a task of its own, so that a cancelled caller never leaves a busy child unwatched."""
+        patience_s = timeout_s or self._call_timeout_s
+        task = asyncio.get_running_loop().create_task(self._ask(op, arguments, patience_s))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    async def _ask(self, op: str, arguments: dict[str, Any], patience_s: float) -> Any:
+        await self.wait_ready(patience_s)
+        async with self._one_at_a_time:
+            running = self._running
+            if running is None:
+                raise StoreUnavailable(_NAME, self._why_not_ready)
+            try:
+                return await running.channel.call(op, arguments, timeout_s=patience_s)
+            except (ChannelClosed, RemoteError, TimeoutError) as error:
+                if not (isinstance(error, RemoteError) and error.kind == "Refused"):
+                    await self._discard(running)
+                raise self._translate(op, error, patience_s) from error
+
+    def _translate(self, op: str, error: Exception, patience_s: float) -> ChaosError:
+        """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
+        text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
+        gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
+        return StoreUnavailable(_NAME, text) if gone or op == "query" else StoreInDoubt(_NAME, text)
+
+    async def _discard(self, running: _Running) -> None:
+        """Kill a child that is unfit or silent; the supervisor sees its end and starts the next one."""
+        if self._running is running:
+            self._running = None
+            self._ready.clear()
+        await running.process.kill()
+
+    def _check_supervisor(self) -> None:
+        if self._supervisor is None:
+            raise StoreUnavailable(_NAME, "closed")
+        if self._supervisor.done():
+            self._supervisor.result()
+            raise StoreUnavailable(_NAME, "closed")
+
+    async def _supervise(self) -> None:
+        """Keep a child running until cancelled."""
+        while True:
+            async for attempt in policies.graph_restart():
+                with attempt:
+                    running = await self._start()
+            self._damage_count = 0
+            self._running = running
+            self._ready.set()
+            await running.channel.wait_closed()
+            self._running = None
+            self._ready.clear()
+            self._why_not_ready = "the child ended and is being replaced"
+            await running.process.kill()
+            running.channel.close()
+            self._on_child(None)
+
+    async def _start(self) -> _Running:
+        """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = spawn_python(_NAME, "chaos.stores.graph_child", [], log=self._log, sock=theirs)
+        self._on_child(process.pid)
+        channel = None
+        try:
+            channel = await Channel.open(ours)
+            found = await channel.call("open", self._settings, timeout_s=self._open_timeout_s)
+        except BaseException as error:
+            await process.kill()
+            if channel is None:
+                ours.close()
+            else:
+                channel.close()
+            self._on_child(None)
+            if isinstance(error, HarnessError | TimeoutError):
+                self._note_damage(error, process.status)
+                raise StoreUnavailable(_NAME, self._why_not_ready) from error
+            raise
+        state = GraphState(next(self._generations), found["applied"], found["count"])
+        return _Running(process, channel, state)
+
+    def _note_damage(self, error: Exception, status: int | None) -> None:
+        """Count openings that failed because of what is in the file; after a few, set the file aside."""
+        self._why_not_ready = f"opening failed (status {status}): {str(error) or type(error).__name__}"
+        crashed = isinstance(error, ChannelClosed) and status is not None and status < 0
+        if crashed or any(word in str(error).lower() for word in _DAMAGE):
+            self._damage_count += 1
+        if self._damage_count >= _DAMAGE_COUNT_MAX and self._can_rebuild():
+            self._damage_count = 0
+            self._rename_files()

