@@ -25,7 +25,7 @@ from pathlib import Path
 MARK = "CHAOS_INTERRUPTED_RUN"
 GONE_WITHIN_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-EXPERIMENT = '''
+EXPERIMENT = """
 from chaos import Experiment, faults, stores, when, workload
 
 EXPERIMENT = Experiment(
@@ -40,7 +40,7 @@ EXPERIMENT = Experiment(
         when.at("2500ms").do(faults.DiskDelay("sqlite", "20ms")).heal(after="300ms"),
     ),
 )
-'''
+"""
 
 
 def processes_of(mark: str) -> dict[int, str]:

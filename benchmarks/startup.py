@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TRIVIAL = '''
+TRIVIAL = """
 from chaos import Experiment, Recovery, stores, workload
 
 EXPERIMENT = Experiment(
@@ -23,7 +23,7 @@ EXPERIMENT = Experiment(
     workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=1, deadline="1s"),
     recovery=Recovery(budget="10s", hold="300ms"),
 )
-'''
+"""
 
 
 def seconds_of(command: list[str]) -> float:
@@ -56,7 +56,9 @@ def main() -> int:
         middle = statistics.median(times[figure])
         missed += middle > limit_s
         verdict = "met" if middle <= limit_s else "MISSED"
-        print(f"{figure:<20} {middle:>7.3f}s {min(times[figure]):>7.3f}s {max(times[figure]):>7.3f}s {limit_s:>7.2f}s {verdict}")
+        print(
+            f"{figure:<20} {middle:>7.3f}s {min(times[figure]):>7.3f}s {max(times[figure]):>7.3f}s {limit_s:>7.2f}s {verdict}"
+        )
     return 1 if missed else 0
 
 

@@ -106,12 +106,12 @@ class Channel(asyncio.Protocol):
         self._transport.write(_LENGTH.pack(len(payload)) + payload)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio callback: the socket is ours now."""
+        """Callback of asyncio: the socket is ours now."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """asyncio callback: gather bytes and deliver every whole frame."""
+        """Callback of asyncio: gather bytes and deliver every whole frame."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -123,7 +123,7 @@ class Channel(asyncio.Protocol):
             self._deliver(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio callback: fail every waiting call; tasks that answer questions run on."""
+        """Callback of asyncio: fail every waiting call; tasks that answer questions run on."""
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ChannelClosed("the other process is gone"))
@@ -154,7 +154,7 @@ class Channel(asyncio.Protocol):
             if self._handler is None:
                 raise HarnessError(f"nothing here answers {message['op']}")
             reply["ok"] = msgspec.to_builtins(await self._handler(message["op"], message["args"]))
-        except Exception as error:  # every failure must reach the asker, whatever it is
+        except Exception as error:  # noqa: BLE001  # every failure must reach the asker, whatever it is
             reply["error"] = {"kind": type(error).__name__, "text": str(error)}
         if self._transport is not None and not self._transport.is_closing():
             self._send(reply)

@@ -47,7 +47,7 @@ class Where:
 
 def _caller() -> Where:
     """Return the nearest frame that is not part of this package (nor of a dataclass's generated code)."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files, a thousand times slower
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((_PACKAGE, "<")):

@@ -109,7 +109,7 @@ async def until_exit(pid: int) -> None:
             loop.remove_reader(descriptor)
             os.close(descriptor)
         return
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:  # noqa: ASYNC222  # WNOHANG
         await asyncio.sleep(0.02)  # no pidfd on this system: polling is the portable way
 
 

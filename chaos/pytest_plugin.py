@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from chaos.checkers.model import Verdict
     from chaos.experiment.loader import Loaded
     from chaos.runner.api import RunResult
 
@@ -24,6 +25,7 @@ _SEEDS = "--chaos-seeds"
 _BACKENDS = ("embedded", "docker")
 _SKIPPED = ("_*", "test_*", "conftest.py")
 _SIGNALLED = 128
+_WITNESSES = 5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -171,7 +173,11 @@ def failure_text(result: RunResult, repeat: str) -> str:
 
 def _verdict_lines(verdict: Verdict) -> list[str]:
     """Return a broken or undecided check in words, with its first witnesses."""
-    raise NotImplementedError
+    word = {"invalid": "broken", "unknown": "cannot tell"}[verdict.valid]
+    lines = [f"{verdict.name} ({word}): {verdict.summary}"]
+    lines += [f"  {witness.text}" for witness in verdict.witnesses[:_WITNESSES]]
+    rest = int(verdict.details.get("witness_count", len(verdict.witnesses))) - _WITNESSES
+    return [*lines, f"  and {rest} more, in the folder's checks/{verdict.name}.json"] if rest > 0 else lines
 
 
 def _end_session(result: RunResult) -> NoReturn:

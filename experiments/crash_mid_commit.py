@@ -21,7 +21,7 @@ APART = 30
 
 EXPERIMENT = Experiment(
     id="crash-mid-commit",
-    hypothesis="A coordinator killed at any phase of a commit leaves every transaction whole or absent once it is back.",
+    hypothesis="A coordinator killed at any phase of a commit leaves every transaction whole or absent.",
     tags=("process", "crash"),
     stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
     workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=14, deadline="1s"),

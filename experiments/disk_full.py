@@ -4,7 +4,7 @@ from chaos import Experiment, faults, stores, when, workload
 
 EXPERIMENT = Experiment(
     id="disk-full",
-    hypothesis="A full disk under SQLite rolls transactions back, and a failed sync leaves none of them undecided for good.",
+    hypothesis="A full disk under SQLite rolls transactions back, and a failed sync leaves none undecided for good.",
     tags=("disk", "sqlite"),
     stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
     workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=7, deadline="1s"),

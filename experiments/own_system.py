@@ -105,7 +105,9 @@ class Outbox:
         ).fetchall()
         for position, token, mark in owed:
             await self.redis.hset("entries", token, mark)
-            self.graph.execute("MERGE (e:Entry {token: $token}) ON CREATE SET e.mark = $mark", {"token": token, "mark": mark})
+            self.graph.execute(
+                "MERGE (e:Entry {token: $token}) ON CREATE SET e.mark = $mark", {"token": token, "mark": mark}
+            )
             self.delivered = position
 
     @staticmethod

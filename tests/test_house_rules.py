@@ -72,8 +72,12 @@ def test_architecture_page_names_every_package() -> None:
 
 def test_no_addresses_of_registries() -> None:
     """No file names the host of a package registry."""
-    hosts = re.compile("|".join(("py" + "pi.org", "python" + "hosted", "npm" + "js.org", "crates" + ".io", "proxy.gol" + "ang")))
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    hosts = re.compile(
+        "|".join(("py" + "pi.org", "python" + "hosted", "npm" + "js.org", "crates" + ".io", "proxy.gol" + "ang"))
+    )
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
     files = [ROOT / name for name in tracked if name] or MODULES
     found = [str(path) for path in files if path.is_file() and hosts.search(path.read_text(errors="ignore"))]
     assert not found

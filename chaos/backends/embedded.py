@@ -59,8 +59,9 @@ class EmbeddedEnvironment:
             appendfsync=str(self._redis_config.get("appendfsync", "always")),
             environment=self._shim_environment,
         )
-        _, self.proxy_channel = await asyncio.gather(self.start_redis(), self._start_proxy())
-        added = await self.proxy_channel.call(
+        _, channel = await asyncio.gather(self.start_redis(), self._start_proxy())
+        self.proxy_channel = channel
+        added = await channel.call(
             "add",
             {"name": "redis", "upstream_host": "127.0.0.1", "upstream_port": self.server.port},
             timeout_s=_PROXY_START_S,
@@ -80,11 +81,7 @@ class EmbeddedEnvironment:
             self.proxy_channel.close()
         if self.server is not None:
             await self.server.stop()
-        left = []
-        for child in self._children:
-            if not await child.kill():
-                left.append(f"{child.name} (pid {child.pid})")
-        return left
+        return [f"{child.name} (pid {child.pid})" for child in self._children if not await child.kill()]
 
     def _register(self, child: Child) -> None:
         self._children.append(child)

@@ -182,7 +182,7 @@ class RedisServer:
                     if child.status is not None:
                         raise EnvironmentUnavailable(
                             f"{self._binary.path} ended with status {child.status}: {self._log_tail()}",
-                            f"start it by hand to see why, or choose another with CHAOS_REDIS_SERVER (log: {self._log})",
+                            f"start it by hand, or choose another with CHAOS_REDIS_SERVER (log: {self._log})",
                         )
                     async with self._client() as client:
                         await client.ping()

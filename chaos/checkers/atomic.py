@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
-from chaos.checkers.outcomes import Row, blind_spots, rows, torn_shapes
+from chaos.checkers.outcomes import Fate, Row, blind_spots, rows, torn_shapes
 from chaos.checkers.words import contents, count_of, places, promise, shown_marks
 from chaos.history.view import History
-
-_ORDER = ("committed", "rolled back", "torn", "altered", "in doubt")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Atomic:
             f"{counts['rolled back']} in none",
             details={
                 "table": [_line(row, context.stores) for row in table],
-                "counts": {fate: counts[fate] for fate in _ORDER},
+                "counts": {fate: counts[fate] for fate in get_args(Fate)},
                 "torn": shapes,
                 "strangers": len(strangers),
             },
@@ -62,7 +60,7 @@ def _unknown(history: History, stores: Sequence[str], table: Sequence[Row], in_d
         yield f"{count_of(in_doubt, 'transaction')} in doubt that recovery never settled"
 
 
-def _broken(counts: Counter[Any], shapes: dict[str, int], strangers: int, total: int) -> str:
+def _broken(counts: Counter[Fate], shapes: dict[str, int], strangers: int, total: int) -> str:
     parts = []
     if counts["torn"]:
         kept = ", ".join(f"{number} in {shape}" for shape, number in shapes.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,14 +17,15 @@ _MEASURES = ("detect_s", "repair_s", "first_commit_s")
 
 @dataclass(frozen=True)
 class Recovered:
-    """After every fault, a new transaction commits in every store within budget_s.
+    """After every fault, a new transaction commits in every store within budget_s, and the steady state returns.
 
     The clock of a fault starts when it is healed, or when it struck if it does not last; it is moved to the end
     of any other fault that still held then. Three times are measured: detect, from the fault's beginning to the
     first sign of it (a transaction that failed, ended in doubt or was acknowledged with a store behind; a worker
     that exited; a probe that failed); repair, from the clock's start to the first good health probe; first
     commit, to the acknowledgement, with every store caught up, of a transaction *sent* after the clock's start.
-    Only the last is judged. Unknown: the load ended before the budget was over, or a fault has no end.
+    Only the last is judged, and that the probes of the steady state hold again after the last heal. Unknown: the
+    load ended before the budget was over, or a fault has no end.
 
     details: "faults", each {id, kind, began_at_s, clock_from_s, detect_s, repair_s, first_commit_s, budget_s}
     with None for what was not seen; "maxima" of the three.
@@ -47,15 +48,15 @@ class Recovered:
             late, reason = _judge_one(fault, clock, good, timeline, context)
             witnesses += [] if late is None else [late]
             reasons += [] if reason is None else [reason]
+        unsteady = list(_unsteady(history))
         maxima = {
             name: max((line[name] for line in lines if line[name] is not None), default=None) for name in _MEASURES
         }
         return verdict(
             self.name,
-            broken=f"no good transaction within {context.budget_s:g} s of {len(witnesses)} of "
-            f"{count_of(len(lines), 'fault')}",
-            witnesses=witnesses,
-            count=len(witnesses),
+            broken=_broken(len(witnesses), len(unsteady), len(lines), context),
+            witnesses=witnesses + unsteady,
+            count=len(witnesses) + len(unsteady),
             unknown=reasons,
             holds=f"first good transaction at most {maxima['first_commit_s']:.3f} s after a fault; "
             f"the budget is {context.budget_s:g} s"
@@ -132,22 +133,37 @@ def _judge_one(
             return None, None
         text = (
             f"{since}; the first transaction sent after that and committed in every store, {good.token}, was "
-            f"acknowledged at {at(good.completion.time_ns)} (entry {good.completion.index}), {seconds_of(took_ns):.3f} s "
-            f"later; the budget is {context.budget_s:g} s"
+            f"acknowledged at {at(good.completion.time_ns)} (entry {good.completion.index}), "
+            f"{seconds_of(took_ns):.3f} s later; the budget is {context.budget_s:g} s"
         )
         return Witness(text, (*_indexes(fault), good.invoke.index, good.completion.index), good.token), None
     waited_ns = timeline.load_end_ns - clock.start_ns
-    if waited_ns >= budget_ns:
-        text = (
-            f"{since}; no transaction sent after that was committed in every store, although load went on for "
-            f"{seconds_of(waited_ns):.3f} s; the budget is {context.budget_s:g} s"
-        )
-        return Witness(text, _indexes(fault)), None
-    return (
-        None,
-        f"no good transaction after {name}, but the load went on for only {max(0.0, seconds_of(waited_ns)):.3f} s",
+    waited_s = max(0.0, seconds_of(waited_ns))
+    if waited_ns < budget_ns:
+        return None, f"no good transaction after {name}, but the load went on for only {waited_s:.3f} s"
+    text = (
+        f"{since}; no transaction sent after that was committed in every store, although load went on for "
+        f"{waited_s:.3f} s; the budget is {context.budget_s:g} s"
     )
+    return Witness(text, _indexes(fault)), None
 
 
-def _indexes(fault: FaultInterval) -> Sequence[int]:
+def _unsteady(history: History) -> Iterator[Witness]:
+    """Yield a witness for every probe of the steady state that was given up after the faults."""
+    for probe in history.probes:
+        if probe.occasion == "after" and not probe.ok and probe.error is not None:
+            text = f"the steady state did not come back: {probe.error} was given up at {at(probe.time_ns)}"
+            yield Witness(f"{text} (entry {probe.index})", (probe.index,))
+
+
+def _broken(late: int, unsteady: int, faults: int, context: Context) -> str:
+    parts = []
+    if late:
+        parts.append(f"no good transaction within {context.budget_s:g} s of {late} of {count_of(faults, 'fault')}")
+    if unsteady:
+        parts.append("the steady state did not come back")
+    return "; ".join(parts)
+
+
+def _indexes(fault: FaultInterval) -> tuple[int, ...]:
     return (fault.begin_index,) if fault.end_index is None else (fault.begin_index, fault.end_index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from chaos.history.view import NS_PER_S, FaultInterval, History
 
@@ -14,8 +15,8 @@ class Timeline:
     """Sorted moments, in ns since the run began.
 
     trouble: a transaction failed, ended in doubt, or was acknowledged with a store behind; a worker exited; a
-    probe was not ok. well: a probe was ok. sent_end: pairs (sent, acknowledged) of good transactions, by the
-    latter. load_end_ns: the end of load, or the last transaction sent if that came later.
+    probe was not ok. well: a probe was ok. good: (sent, acknowledged) of good transactions, by the latter.
+    load_end_ns: the end of load, or the last transaction sent if that came later.
     """
 
     trouble: Sequence[int]
@@ -52,7 +53,7 @@ class Timeline:
     def good_between(self, from_ns: int, until_ns: int) -> bool:
         """Tell whether a good transaction was both sent and acknowledged within [from_ns, until_ns)."""
         position = bisect_left(self.good, from_ns, key=lambda pair: pair[1])
-        for sent_ns, ended_ns in self.good[position:]:
+        for sent_ns, ended_ns in islice(self.good, position, None):
             if ended_ns >= until_ns:
                 return False
             if sent_ns >= from_ns:

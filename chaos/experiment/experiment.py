@@ -62,16 +62,27 @@ class Limits(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFailure(Declared):
-    """The expectation that exactly the check `check` fails, and why.
+    """The expectation that exactly the check `check` (or all of several) fails, and why.
 
-    The run then exits 0 when that check is the only one broken, and 1 when it passes or fails otherwise.
+    `also` names checks that may fail with it, because they follow from it on some seeds only. The run then
+    exits 0 when this and nothing else is broken, and 1 when it passes or fails otherwise.
     """
 
-    check: str
+    check: str | Sequence[str]
     reason: str
+    also: Sequence[str] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The checks that must fail."""
+        return (self.check,) if isinstance(self.check, str) else tuple(self.check)
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for an empty reason: without it nobody can tell when to drop the expectation."""
+        for name in ("check", "also"):
+            value = getattr(self, name)
+            if (name, type(value)) != ("check", str) and not isinstance(value, list | tuple):
+                yield self.problem(f"{name}={value!r}) must be names of checks", "write a tuple of names", "wrong-kind")
         if not isinstance(self.reason, str) or not self.reason.strip():
             yield self.problem(
                 f"reason={self.reason!r}) must be a sentence", "say why the check is known to fail", "no-reason"
@@ -116,7 +127,7 @@ class Experiment(Declared):
         yield from self._bad_id()
         yield from self._bad_hypothesis()
         for tag in self.tags if isinstance(self.tags, list | tuple) else ():
-            if not isinstance(tag, str) or not _WORDS.fullmatch(tag):
+            if isinstance(tag, str) and not _WORDS.fullmatch(tag):
                 yield self.problem(
                     f"tags=...{tag!r}...) must be lowercase words joined by dashes", "rename the tag", "bad-tag"
                 )

@@ -10,7 +10,7 @@ from typing import Any
 from chaos._declare import seconds
 from chaos._seeds import stream
 from chaos.errors import PlanError
-from chaos.experiment.experiment import Experiment
+from chaos.experiment.experiment import Experiment, KnownFailure
 from chaos.experiment.places import refine, short
 from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
 from chaos.experiment.validate import problems_of
@@ -104,9 +104,7 @@ class Plan:
             "checks": [check.name for check in experiment.checks],
             "guards": {name: getattr(experiment.guards, name) for name in ("before", "during", "after")},
             "limits": {"wall_s": seconds(experiment.limits.wall)},
-            "expect": (
-                {"check": experiment.expect.check, "reason": experiment.expect.reason} if experiment.expect else None
-            ),
+            "expect": _expect_json(experiment.expect),
         }
 
 
@@ -152,6 +150,12 @@ def _until(rule: Rule) -> AfterDelay | AtPhase | Never:
         case Heal(after=delay) if delay is not None:
             return AfterDelay(seconds(delay))
     return Never()
+
+
+def _expect_json(expect: KnownFailure | None) -> dict[str, Any] | None:
+    if expect is None:
+        return None
+    return {"check": list(expect.names), "also": list(expect.also), "reason": expect.reason}
 
 
 def _rule_json(rule: PlannedRule) -> dict[str, Any]:

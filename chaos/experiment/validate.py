@@ -8,41 +8,48 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from chaos._declare import Declared, seconds
+from chaos.checkers.model import Check
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
 from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
 from chaos.experiment.systems import SystemSpec
 from chaos.faults.base import Fault
+from chaos.stores.spec import StoreSpec
 
 STORES = ("sqlite", "redis", "graph")
-_SEQUENCES = ("tags", "stores", "steady_state", "schedule", "checks")
-_SINGLE: dict[str, type] = {"system": SystemSpec, "recovery": Recovery, "guards": Guards, "limits": Limits}
+NETWORKED = ("redis",)
+_SINGLE: dict[str, tuple[type, str]] = {
+    "system": (SystemSpec, "write system=systems.Redo() or another of chaos.systems"),
+    "workload": (Workload, "write workload=workload.Transfers(...)"),
+    "recovery": (Recovery, 'write recovery=Recovery(budget="10s")'),
+    "guards": (Guards, "write guards=Guards(before=1)"),
+    "limits": (Limits, 'write limits=Limits(wall="60s")'),
+    "expect": (KnownFailure, "write expect=KnownFailure(check=..., reason=...), or None"),
+}
+_SEQUENCES: dict[str, tuple[type, str]] = {
+    "tags": (str, "text"),
+    "stores": (StoreSpec, "stores.SQLite(...), stores.Redis(...), stores.Graph(...)"),
+    "steady_state": (Probe, "a value of chaos.probes"),
+    "schedule": (Rule, "when.at(...).do(...) or another rule"),
+    "checks": (Check, "values of chaos.checks, such as checks.Atomic()"),
+}
 
 
 def problems_of(experiment: Experiment) -> list[Problem]:
     """Return every mistake, in no order and at the line of the call; `places.refine` sorts and sharpens them."""
-    shape = list(_shape(experiment))
-    found = shape + list(experiment.problems())
-    if shape:
-        return found
-    inside = [problem for value in _parts(experiment) for problem in value.problems()]
-    found += inside
-    across: tuple[Callable[[Experiment], Iterator[Problem]], ...] = (
-        _stores,
-        _targets,
-        _phases,
-        _moments,
-        _room_for_guards,
-        _checks,
-        _wall,
-    )
-    for look in across:
-        found += look(experiment)
+    misshapen = _shape(experiment)
+    found = [problem for problems in misshapen.values() for problem in problems]
+    found += experiment.problems()
+    for value in _parts(experiment, misshapen):
+        found += value.problems()
+    for look, fields in _ACROSS.items():
+        if not any(name in misshapen for name in fields):
+            found += look(experiment)
     return found
 
 
@@ -54,35 +61,28 @@ def time_of(value: Any) -> float | None:
         return None
 
 
-def _shape(experiment: Experiment) -> Iterator[Problem]:
-    """Yield a problem for each field that holds another kind of thing than it must."""
-    for name in _SEQUENCES:
-        if not isinstance(getattr(experiment, name), list | tuple):
-            yield _wrong_kind(experiment, name, "a tuple", f"write {name}=(...,) with a comma after each item")
-    for name, kind in _SINGLE.items():
-        if not isinstance(getattr(experiment, name), kind):
-            yield _wrong_kind(experiment, name, f"a {kind.__name__}", f"use a value of that kind for {name}")
-    if not isinstance(experiment.workload, Declared) or isinstance(experiment.workload, type):
-        yield _wrong_kind(experiment, "workload", "a workload", "write workload=workload.Transfers(...)")
-    if experiment.expect is not None and not isinstance(experiment.expect, KnownFailure):
-        yield _wrong_kind(experiment, "expect", "None or a KnownFailure", "write expect=KnownFailure(check=..., reason=...)")
-    yield from _items(experiment, "stores", Declared, "stores.SQLite(...), stores.Redis(...), stores.Graph(...)")
-    yield from _items(experiment, "steady_state", Probe, "a value of chaos.probes")
-    for item in experiment.schedule if isinstance(experiment.schedule, list | tuple) else ():
-        if isinstance(item, Trigger):
-            yield item.problem("...) must be followed by .do(...)", "name the fault with .do(faults. ...)", "no-fault")
-        elif not isinstance(item, Rule):
-            yield _wrong_item(experiment, "schedule", item, "when.at(...).do(...) or another rule")
-    for item in experiment.checks if isinstance(experiment.checks, list | tuple) else ():
-        if isinstance(item, type) or not isinstance(getattr(item, "name", None), str):
-            yield _wrong_item(experiment, "checks", item, "values of chaos.checks, such as checks.Atomic()")
+def _shape(experiment: Experiment) -> dict[str, list[Problem]]:
+    """Return the problems of each field that holds another kind of thing than it must; no others are looked at."""
+    misshapen: dict[str, list[Problem]] = {}
+    for name, (kind, remedy) in _SINGLE.items():
+        value = getattr(experiment, name)
+        if not isinstance(value, kind) and not (name == "expect" and value is None):
+            misshapen[name] = [_wrong_kind(experiment, name, f"a {kind.__name__}", remedy)]
+    for name, (kind, remedy) in _SEQUENCES.items():
+        items = getattr(experiment, name)
+        if not isinstance(items, list | tuple):
+            remedy_here = f"write {name}=(...,) with a comma after each item"
+            misshapen[name] = [_wrong_kind(experiment, name, "a tuple", remedy_here)]
+            continue
+        wrong = [_wrong_item(experiment, name, item, remedy) for item in items if not _is(item, kind)]
+        if wrong:
+            misshapen[name] = wrong
+    return misshapen
 
 
-def _items(experiment: Experiment, name: str, kind: type, remedy: str) -> Iterator[Problem]:
-    items = getattr(experiment, name)
-    for item in items if isinstance(items, list | tuple) else ():
-        if not isinstance(item, kind):
-            yield _wrong_item(experiment, name, item, remedy)
+def _is(item: object, kind: type) -> bool:
+    """Tell whether `item` is a value of `kind`: a class is not, though it may look like one to a protocol."""
+    return isinstance(item, kind) and not isinstance(item, type)
 
 
 def _wrong_kind(experiment: Experiment, name: str, must: str, remedy: str) -> Problem:
@@ -90,21 +90,20 @@ def _wrong_kind(experiment: Experiment, name: str, must: str, remedy: str) -> Pr
 
 
 def _wrong_item(experiment: Experiment, name: str, item: object, remedy: str) -> Problem:
+    if isinstance(item, Trigger):
+        return item.problem("...) must be followed by .do(...)", "name the fault with .do(faults. ...)", "no-fault")
     return experiment.problem(f"{name}=...{item!r}...) is not of the right kind", f"use {remedy}", "wrong-item")
 
 
-def _parts(experiment: Experiment) -> Iterable[Declared]:
+def _parts(experiment: Experiment, misshapen: Container[str]) -> Iterator[Declared]:
     """Yield every declared value below the experiment that knows its own mistakes."""
-    yield experiment.system
-    yield from experiment.stores
-    yield experiment.workload
-    yield from experiment.steady_state
-    yield from experiment.schedule
-    yield experiment.recovery
-    yield experiment.guards
-    yield experiment.limits
-    if experiment.expect is not None:
-        yield experiment.expect
+    for name in _SINGLE:
+        value = getattr(experiment, name)
+        if name not in misshapen and value is not None:
+            yield value
+    for name in ("stores", "steady_state", "schedule"):
+        if name not in misshapen:
+            yield from getattr(experiment, name)
 
 
 def _stores(experiment: Experiment) -> Iterator[Problem]:
@@ -124,7 +123,7 @@ def _stores(experiment: Experiment) -> Iterator[Problem]:
 
 
 def _targets(experiment: Experiment) -> Iterator[Problem]:
-    """Each fault aims at a store of this experiment, or at a process of its run."""
+    """Each fault aims at a store of this experiment, or at a process of its run; network faults at one reached so."""
     known = (*(getattr(store, "name", "") for store in experiment.stores), "worker")
     for fault in _faults(experiment):
         for attribute in ("store", "target"):
@@ -134,6 +133,12 @@ def _targets(experiment: Experiment) -> Iterator[Problem]:
                     f"{attribute}={aim!r}) must be one of {', '.join(known)}{_closest(aim, known)}",
                     f"correct {attribute}, or declare the store",
                     "unknown-store",
+                )
+            elif aim is not None and fault.kind.startswith("network.") and aim in known and aim not in NETWORKED:
+                yield fault.problem(
+                    f"{attribute}={aim!r}) must be reached over a network: {', '.join(NETWORKED)}",
+                    "name such a store, or use a disk or process fault",
+                    "not-networked",
                 )
 
 
@@ -199,12 +204,16 @@ def _checks(experiment: Experiment) -> Iterator[Problem]:
         if count > 1:
             yield experiment.problem(f"checks=...) must have {name} once, not {count} times", "drop one", "check-twice")
     expect = experiment.expect
-    if expect is not None and expect.check not in names:
-        yield expect.problem(
-            f"check={expect.check!r}) must be one of the checks {', '.join(names)}{_closest(expect.check, names)}",
-            "correct the name, or add the check",
-            "unknown-check",
-        )
+    if expect is None or any(expect.problems()):
+        return
+    for attribute, expected in (("check", expect.names), ("also", tuple(expect.also))):
+        for name in expected:
+            if name not in names:
+                yield expect.problem(
+                    f"{attribute}={name!r}) must be one of the checks {', '.join(names)}{_closest(name, names)}",
+                    "correct the name, or add the check",
+                    "unknown-check",
+                )
 
 
 def _wall(experiment: Experiment) -> Iterator[Problem]:
@@ -258,3 +267,15 @@ def _closest(name: object, known: Iterable[str]) -> str:
     """Return a suggestion, with its leading comma; empty when nothing is close."""
     matches = difflib.get_close_matches(str(name), sorted(known), 1)
     return f", perhaps {matches[0]}" if matches else ""
+
+
+_ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
+    _stores: ("stores",),
+    _targets: ("stores", "schedule"),
+    _phases: ("system", "schedule"),
+    _moments: ("workload", "schedule"),
+    _room_for_guards: ("guards", "schedule"),
+    _checks: ("checks", "expect"),
+    _wall: ("limits", "recovery", "workload"),
+}
+"""What is looked for between values, and the fields that must be of the right kind for it."""

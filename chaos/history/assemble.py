@@ -173,7 +173,9 @@ class _Assembly:
     def _take_event(self, entry: Entry) -> None:
         if entry.f == "probe":
             probed = values.value_of(entry, values.Probed)
-            self.probes.append(Probe(entry.index, entry.time_ns, probed.ok, probed.occasion, probed.stores))
+            self.probes.append(
+                Probe(entry.index, entry.time_ns, probed.ok, probed.occasion, probed.stores, entry.error)
+            )
         elif entry.f == "agreement":
             agreed = values.value_of(entry, values.Agreed)
             self.agreements.append(Agreement(entry.index, entry.time_ns, agreed.agreed, agreed.phase, agreed.digests))

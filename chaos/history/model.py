@@ -23,7 +23,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     | f | kinds | value (absent fields have the defaults of `chaos.history.values`) |
     |---|---|---|
-    | transact | invoke | {"mark": str, ...}: the text that each store must hold for the token, and the workload's parameters |
+    | transact | invoke | {"mark": str, ...}: the text each store must hold for the token, and what the workload drew |
     | transact | ok | {"csn": int, "applied": bool}; applied False: committed, some store still behind |
     | transact | fail, info | error says why; info is in doubt |
     | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
@@ -32,10 +32,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log the shim saw so far |
     | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, "stops_work": bool} |
     | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
-    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health"} |
+    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after" or "health"} |
     | load_started, load_stopped, all_healed | event | {} |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |
     | agreement | event | {"agreed": bool, "digests": {store: str}, "phase": "converging" or "holding"} |
+
+    The error of a probe is the name of the steady state's probe that was given up; that of a fault_end says why
+    the fault could not be applied.
     """
 
     index: int

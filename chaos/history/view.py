@@ -114,13 +114,17 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at the system's health; occasion is "before", "after" or "health"."""
+    """One look at the system's health; occasion is "before", "after" or "health".
+
+    error: set when a probe of the steady state was given up: its name.
+    """
 
     index: int
     time_ns: int
     ok: bool
     occasion: str
     stores: Mapping[str, bool]
+    error: str | None = None
 
 
 @dataclass(frozen=True)

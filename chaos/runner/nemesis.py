@@ -104,7 +104,9 @@ class Nemesis:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for state in reversed(self._order):
             await self._heal(state)
-        stuck = [f"{state.rule.id} ({state.rule.fault.kind}): {state.error}" for state in self._order if not state.ended]
+        stuck = [
+            f"{state.rule.id} ({state.rule.fault.kind}): {state.error}" for state in self._order if not state.ended
+        ]
         if stuck:
             raise HealFailed(f"could not heal {', '.join(stuck)}")
 
@@ -148,7 +150,7 @@ class Nemesis:
             )
             try:
                 state.injection = await self._inject_patiently(state)
-            except Exception as error:  # a fault that cannot be applied is told in its fault_end, as not landed
+            except Exception as error:  # noqa: BLE001  # a fault that cannot be applied is told in its fault_end, as not landed
                 state.error = f"{type(error).__name__}: {error}"
             self._ledger.write(rule.id, "applied", {"evidence": dict(state.injection.evidence), "error": state.error})
         if not fault.lasting or state.error is not None:
@@ -175,7 +177,7 @@ class Nemesis:
             try:
                 async with asyncio.timeout(HEAL_TIMEOUT_S):
                     evidence = dict(await fault.heal(self._levers, state.injection))
-            except Exception as error:  # told by heal_all, which tries again and then gives up loudly
+            except Exception as error:  # noqa: BLE001  # told by heal_all, which tries again and then gives up loudly
                 state.error = f"{type(error).__name__}: {error}"
                 self._ledger.write(rule.id, "heal_failed", {"error": state.error})
                 return

@@ -71,7 +71,9 @@ class Run:
 
     def interrupted(self, signal_number: int) -> RunResult:
         """Return the result of a run that a signal ended, and note it in the folder."""
-        return self._ended("interrupted", 128 + signal_number, f"ended by signal {signal_number}; everything was healed")
+        return self._ended(
+            "interrupted", 128 + signal_number, f"ended by signal {signal_number}; everything was healed"
+        )
 
     async def _guarded(self, guardian: Guardian) -> RunResult:
         """Set the stage, play, and take the stage down on every way out; then judge."""
@@ -100,7 +102,12 @@ class Run:
         finally:
             left = await asyncio.shield(self._take_down(stage, in_peace=played and not message))
         if left and code != ExitCode.NOT_STARTED:
-            verdict, code, message, played = "not_healed", int(ExitCode.NOT_HEALED), f"left behind: {', '.join(left)}", False
+            verdict, code, message, played = (
+                "not_healed",
+                int(ExitCode.NOT_HEALED),
+                f"left behind: {', '.join(left)}",
+                False,
+            )
         self._manifest.identities(stage)
         if not played:
             return self._ended(verdict, code, message)

@@ -88,7 +88,7 @@ class Stage:
             await self.supervisor.start(set_up=True)
         except (ChannelClosed, RemoteError, TimeoutError) as error:
             raise EnvironmentUnavailable(
-                f"the system under test did not open: {error or type(error).__name__}",
+                f"the system under test did not open: {str(error) or type(error).__name__}",
                 f"read {self._folder.logs / 'worker.log'}",
             ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,6 @@ class GraphStore:
         self._generations = itertools.count(1)
         self._damage_count = 0
         self._why_not_ready = "not open"
-        self._trouble: BaseException | None = None
 
     @property
     def state(self) -> GraphState | None:
@@ -253,9 +253,9 @@ class GraphStore:
             self._running = None
             self._ready.clear()
             self._why_not_ready = "the child ended and is being replaced"
-            await running.process.kill()
             running.channel.close()
             self._on_child(None)
+            await running.process.kill()
 
     async def _start(self) -> _Running:
         """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
@@ -284,7 +284,7 @@ class GraphStore:
     def _note_damage(self, error: Exception, status: int | None) -> None:
         """Count openings that failed because of what is in the file; after a few, set the file aside."""
         self._why_not_ready = f"opening failed (status {status}): {str(error) or type(error).__name__}"
-        crashed = isinstance(error, ChannelClosed) and status is not None and status < 0
+        crashed = isinstance(error, ChannelClosed) and status is not None and status < 0 and status != -signal.SIGKILL
         if crashed or any(word in str(error).lower() for word in _DAMAGE):
             self._damage_count += 1
         if self._damage_count >= _DAMAGE_COUNT_MAX and self._can_rebuild():

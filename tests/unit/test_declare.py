@@ -14,7 +14,16 @@ from chaos.errors import PlanError, Problem
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("250ms", 0.25), ("1.5s", 1.5), ("2m", 120.0), ("40us", 40e-6), (" 3 s ", 3.0), (0, 0.0), (2.5, 2.5), ("1h", 3600.0)],
+    [
+        ("250ms", 0.25),
+        ("1.5s", 1.5),
+        ("2m", 120.0),
+        ("40us", 40e-6),
+        (" 3 s ", 3.0),
+        (0, 0.0),
+        (2.5, 2.5),
+        ("1h", 3600.0),
+    ],
 )
 def test_times_read(text: Duration, expected: float) -> None:
     """Seconds as numbers and text with a unit are times."""

@@ -11,7 +11,9 @@ from chaos.exit_codes import ExitCode, merge
 def test_streams_repeat() -> None:
     """The same seed and name give the same numbers, on every machine."""
     assert stream(7, "client", 3).random() == stream(7, "client", 3).random()
-    assert [stream(0, "fault", "f0").randrange(1000) for _ in range(2)] == [stream(0, "fault", "f0").randrange(1000)] * 2
+    assert [stream(0, "fault", "f0").randrange(1000) for _ in range(2)] == [
+        stream(0, "fault", "f0").randrange(1000)
+    ] * 2
 
 
 def test_streams_are_independent() -> None:
@@ -22,7 +24,17 @@ def test_streams_are_independent() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "expected"),
-    [([], 5), ([0], 0), ([0, 3], 3), ([3, 1, 70], 1), ([70, 6], 70), ([6, 3, 4], 6), ([4, 0], 4), ([0, 130], 130), ([1, 143], 143)],
+    [
+        ([], 5),
+        ([0], 0),
+        ([0, 3], 3),
+        ([3, 1, 70], 1),
+        ([70, 6], 70),
+        ([6, 3, 4], 6),
+        ([4, 0], 4),
+        ([0, 130], 130),
+        ([1, 143], 143),
+    ],
 )
 def test_merge(codes: list[int], expected: int) -> None:
     """The first of 1, 70, 6, 3, 4, 0 that occurred wins; an interruption wins over all; nothing is 5."""

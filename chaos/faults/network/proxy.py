@@ -12,10 +12,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from chaos.backends.ports import Reservation
 from chaos.errors import HarnessError
 from chaos.faults.network.connection import Connection, Cut
 from chaos.faults.network.link import Side
-from chaos.faults.network.sockets import bound, close_resets, listening, reset
+from chaos.faults.network.sockets import close_resets, listening, reset
 from chaos.faults.network.toxic import Toxic
 
 DIAL_TIMEOUT_S = 5.0
@@ -59,8 +60,8 @@ class Proxy:
         self.name = name
         self.upstream = upstream
         self._host = host
-        self._reservation = bound(host, port)
-        self.port: int = self._reservation.getsockname()[1]
+        self._reservation = Reservation(host, port)
+        self.port = self._reservation.port
         self._listener: socket.socket | None = None
         self._closed_by: set[object] = {self}
         self._connections: dict[int, Connection] = {}

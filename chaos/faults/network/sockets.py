@@ -1,4 +1,4 @@
-"""What the proxy needs of sockets beyond asyncio: ports kept while closed, RST, bytes nobody has read yet."""
+"""What the proxy needs of sockets beyond asyncio: listening on a reserved port, RST, bytes nobody has read yet."""
 
 from __future__ import annotations
 
@@ -16,27 +16,16 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 _INT = struct.Struct("i")
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a non-blocking TCP socket bound to the IPv4 address `host` and `port` (0: a free one), not listening.
+def listening(host: str, port: int) -> socket.socket:
+    """Return a non-blocking socket that listens on the IPv4 address `host` and a port that we have reserved.
 
-    With SO_REUSEADDR on all of them, several sockets may be bound to one port as long as at most one listens
-    (Linux, socket(7)). So one that never listens keeps the port for another that comes and goes. Raises OSError.
+    Raises OSError when another one already listens there.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on `host` and `port`. Raises OSError when another one already does."""
-    sock = bound(host, port)
-    try:
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()

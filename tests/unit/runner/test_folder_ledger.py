@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def test_a_place_that_cannot_be_written_is_an_environment_error(tmp_path: Path) 
     (tmp_path / "runs").write_text("not a folder")
     with pytest.raises(EnvironmentUnavailable, match="--out"):
         RunFolder(tmp_path / "runs", "sample", 1)
-    assert os.listdir(tmp_path) == ["runs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_json_is_replaced_whole(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 /* Carrying out one libc call; see act.h. The order of things is told in hooks.c. */
 #include "act.h"
 
+#include "decide.h"
 #include "files.h"
 #include "kernel.h"
 #include "load.h"
@@ -9,180 +10,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-enum { ERROR_LIMIT = 8, VECTOR_LIMIT = 64 };
+enum { VECTOR_LIMIT = 64 };
 
 static const uint64_t SLICE_NS = UINT64_C(5000000); /* how late a delayed call may notice that its rule is gone */
-
-static const uint8_t allowed[CALL_COUNT][ERROR_LIMIT] = {
-#define CALL(name, family, shape, manual, ...) [CALL_##name] = {__VA_ARGS__},
-#define SAME(symbol, name)
-#define VARIANT(symbol, name, shape)
-#define TRACK(name, shape)
-#include "calls.def"
-#undef CALL
-#undef SAME
-#undef VARIANT
-#undef TRACK
-};
-
-/* Per rule, the generation whose checksum this process has verified. */
-static _Atomic uint64_t verified[RULE_COUNT];
-
-struct operation {
-    struct control *control;
-    const struct request *request;
-    const struct name *name;
-    const struct name *other; /* the second path of a rename, or NULL */
-    int fd;                   /* -1 when the call names its file by path */
-    int64_t offset;
-    uint64_t size;
-    uint64_t clock;
-};
-
-/* What the rules together want. An order whose generation is 0 is absent. */
-struct decision {
-    struct order failing;
-    struct order delaying;
-    struct order cutting; /* ACTION_SHORT, or ACTION_FULL at the edge of its budget */
-    struct order killing;
-    uint64_t keep;         /* bytes that may be transferred */
-    struct order budget;   /* where `granted` bytes were taken */
-    uint64_t granted;
-    uint64_t counting; /* bit n: rule n counts this call if it succeeds */
-    uint16_t generations[RULE_COUNT]; /* set only where `counting` is */
-};
-
-static bool allows(enum call call, uint32_t error)
-{
-    for (unsigned i = 0; i < ERROR_LIMIT; i++) {
-        if (allowed[call][i] != 0 && allowed[call][i] == error) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void record(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error)
-{
-    struct control *control = operation->control;
-    const uint64_t index = atomic_fetch_add(&control->recorded, 1);
-    struct record *entry = &control->records[index % RECORD_COUNT];
-    atomic_store(&entry->sequence, 0);
-    entry->clock = operation->clock;
-    entry->time_ns = kernel_now_ns();
-    entry->offset = operation->offset;
-    if (operation->offset < 0 && operation->fd >= 0 && operation->request->sizing != WHOLE) {
-        const long place = kernel(__NR_lseek, operation->fd, 0, 1 /* SEEK_CUR */, 0, 0, 0);
-        entry->offset = place < 0 ? -1 : place;
-    }
-    entry->size = operation->size;
-    entry->amount = amount;
-    entry->pid = kernel_getpid();
-    entry->call = (uint32_t)operation->request->call;
-    entry->slot = order->slot;
-    entry->generation = (uint32_t)order->generation;
-    entry->action = order->action;
-    entry->error = error;
-    for (unsigned i = 0; i < ID_BYTES; i++) {
-        entry->id[i] = control->rules[order->slot].id[i];
-    }
-    const struct name *name = operation->name;
-    const size_t skip = name->length < TAIL_BYTES ? 0 : name->length - (TAIL_BYTES - 1);
-    for (size_t i = 0; i < TAIL_BYTES; i++) {
-        entry->tail[i] = skip + i < name->length ? name->text[skip + i] : '\0';
-    }
-    atomic_store(&entry->sequence, index + 1);
-}
-
-/* Let one matching rule that acts on this call change the decision. */
-static void obey(const struct operation *operation, struct rule *rule, const struct order *order,
-                 struct decision *decision)
-{
-    const bool settled = decision->failing.generation != 0;
-    switch ((enum action)order->action) {
-    case ACTION_ERRNO:
-        if (!settled) {
-            decision->failing = *order;
-        }
-        break;
-    case ACTION_DELAY:
-        if (order->amount > decision->delaying.amount || decision->delaying.generation == 0) {
-            decision->delaying = *order;
-        }
-        break;
-    case ACTION_SHORT:
-        if (order->amount < decision->keep) {
-            decision->cutting = *order;
-            decision->keep = order->amount;
-        }
-        break;
-    case ACTION_KILL:
-    case ACTION_KILL_AFTER:
-        if (decision->killing.generation == 0) {
-            decision->killing = *order;
-        }
-        break;
-    case ACTION_COUNT:
-        decision->counting |= UINT64_C(1) << order->slot;
-        decision->generations[order->slot] = (uint16_t)order->generation;
-        break;
-    case ACTION_FULL:
-        if (settled || decision->budget.generation != 0) {
-            break;
-        }
-        decision->granted = budget_take(rule, order->generation, decision->keep);
-        if (decision->granted < decision->keep && operation->request->sizing == WHOLE) {
-            budget_return(rule, order->generation, decision->granted); /* an allocation is all or nothing */
-            decision->granted = 0;
-        }
-        if (decision->granted == 0) {
-            decision->failing = *order;
-        } else {
-            decision->budget = *order;
-            if (decision->granted < decision->keep) {
-                decision->cutting = *order;
-                decision->keep = decision->granted;
-            }
-        }
-        break;
-    case ACTION_NONE:
-    case ACTION_END:
-        break;
-    }
-}
-
-/* Some actions have nothing to do on some calls, and such a call is not counted as a match. */
-static bool concerns(const struct operation *operation, const struct order *order)
-{
-    switch ((enum action)order->action) {
-    case ACTION_ERRNO:
-        return allows(operation->request->call, order->error);
-    case ACTION_SHORT:
-        return operation->request->sizing != WHOLE && operation->size > order->amount;
-    case ACTION_FULL:
-        return operation->size != 0;
-    default:
-        return order->action < ACTION_END;
-    }
-}
-
-static void decide(const struct operation *operation, struct decision *decision)
-{
-    struct control *control = operation->control;
-    const char *other = operation->other != NULL ? operation->other->text : NULL;
-    uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
-    for (uint32_t slot = 0; armed != 0; slot++, armed >>= 1) {
-        struct order order;
-        if ((armed & 1) == 0 || !rule_matches(control, slot, &verified[slot], (unsigned)operation->request->call,
-                                              operation->name->text, other, &order)) {
-            continue;
-        }
-        struct rule *rule = &control->rules[slot];
-        if (concerns(operation, &order) && order_acts(&order, counter_add(&rule->matched, order.generation, 1))) {
-            obey(operation, rule, &order, decision);
-        }
-    }
-}
 
 static void fired(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error)
 {
@@ -247,32 +77,20 @@ static long run_cut(const struct request *request, uint64_t keep)
 static void settle(const struct operation *operation, const struct decision *decision, long result)
 {
     struct rule *rules = operation->control->rules;
-    if (decision->budget.generation != 0 && operation->request->sizing != WHOLE) {
+    const struct order *budget = &decision->budget;
+    if (budget->generation != 0 && (result < 0 || operation->request->sizing != WHOLE)) {
         const uint64_t moved = result > 0 ? (uint64_t)result : 0;
-        budget_return(&rules[decision->budget.slot], decision->budget.generation, decision->granted - moved);
+        budget_return(&rules[budget->slot], budget->generation, decision->granted - moved);
     }
-    for (uint32_t slot = 0; result >= 0 && decision->counting >> slot != 0; slot++) {
-        if ((decision->counting >> slot & 1) != 0) {
-            counter_add(&rules[slot].fired, decision->generations[slot], 1);
-        }
-        if (slot == RULE_COUNT - 1) {
-            break;
-        }
+    for (uint64_t left = result >= 0 ? decision->counting : 0; left != 0; left &= left - 1) {
+        const unsigned slot = (unsigned)__builtin_ctzll(left);
+        counter_add(&rules[slot].fired, decision->generations[slot], 1);
     }
 }
 
 static long perform(struct operation *operation)
 {
     struct decision decision;
-    decision.failing.generation = 0;
-    decision.delaying.generation = 0;
-    decision.cutting.generation = 0;
-    decision.killing.generation = 0;
-    decision.budget.generation = 0;
-    decision.delaying.amount = 0;
-    decision.granted = 0;
-    decision.counting = 0;
-    decision.keep = operation->size;
     operation->clock = atomic_fetch_add(&operation->control->clock, 1) + 1;
     decide(operation, &decision);
 

@@ -1,0 +1,166 @@
+/* What the armed rules want done about one call; see decide.h. The order in which it is done is told in hooks.c. */
+#include "decide.h"
+
+#include "kernel.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum { ERROR_LIMIT = 8 };
+
+static const uint8_t allowed[CALL_COUNT][ERROR_LIMIT] = {
+#define CALL(name, family, shape, manual, ...) [CALL_##name] = {__VA_ARGS__},
+#define SAME(symbol, name)
+#define VARIANT(symbol, name, shape)
+#define TRACK(name, shape)
+#include "calls.def"
+#undef CALL
+#undef SAME
+#undef VARIANT
+#undef TRACK
+};
+
+/* Per rule, the generation whose checksum this process has verified. */
+static _Atomic uint64_t verified[RULE_COUNT];
+
+static bool allows(enum call call, uint32_t error)
+{
+    for (unsigned i = 0; i < ERROR_LIMIT; i++) {
+        if (allowed[call][i] != 0 && allowed[call][i] == error) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void record(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error)
+{
+    struct control *control = operation->control;
+    const uint64_t index = atomic_fetch_add(&control->recorded, 1);
+    struct record *entry = &control->records[index % RECORD_COUNT];
+    atomic_store(&entry->sequence, 0);
+    entry->clock = operation->clock;
+    entry->time_ns = kernel_now_ns();
+    entry->offset = operation->offset;
+    if (operation->offset < 0 && operation->fd >= 0 && operation->request->sizing != WHOLE) {
+        const long place = kernel(__NR_lseek, operation->fd, 0, 1 /* SEEK_CUR */, 0, 0, 0);
+        entry->offset = place < 0 ? -1 : place;
+    }
+    entry->size = operation->size;
+    entry->amount = amount;
+    entry->pid = kernel_getpid();
+    entry->call = (uint32_t)operation->request->call;
+    entry->slot = order->slot;
+    entry->generation = (uint32_t)order->generation;
+    entry->action = order->action;
+    entry->error = error;
+    for (unsigned i = 0; i < ID_BYTES; i++) {
+        entry->id[i] = control->rules[order->slot].id[i];
+    }
+    const struct name *name = operation->name;
+    const size_t skip = name->length < TAIL_BYTES ? 0 : name->length - (TAIL_BYTES - 1);
+    for (size_t i = 0; i < TAIL_BYTES; i++) {
+        entry->tail[i] = skip + i < name->length ? name->text[skip + i] : '\0';
+    }
+    atomic_store(&entry->sequence, index + 1);
+}
+
+/* Let one matching rule that acts on this call change the decision. */
+static void obey(const struct operation *operation, struct rule *rule, const struct order *order,
+                 struct decision *decision)
+{
+    const bool settled = decision->failing.generation != 0;
+    switch ((enum action)order->action) {
+    case ACTION_ERRNO:
+        if (!settled) {
+            decision->failing = *order;
+        }
+        break;
+    case ACTION_DELAY:
+        if (order->amount > decision->delaying.amount || decision->delaying.generation == 0) {
+            decision->delaying = *order;
+        }
+        break;
+    case ACTION_SHORT:
+        if (order->amount < decision->keep) {
+            decision->cutting = *order;
+            decision->keep = order->amount;
+        }
+        break;
+    case ACTION_KILL:
+    case ACTION_KILL_AFTER:
+        if (decision->killing.generation == 0) {
+            decision->killing = *order;
+        }
+        break;
+    case ACTION_COUNT:
+        decision->counting |= UINT64_C(1) << order->slot;
+        decision->generations[order->slot] = (uint16_t)order->generation;
+        break;
+    case ACTION_FULL:
+        if (settled || decision->budget.generation != 0) {
+            break;
+        }
+        decision->granted = budget_take(rule, order->generation, decision->keep);
+        if (decision->granted < decision->keep && operation->request->sizing == WHOLE) {
+            budget_return(rule, order->generation, decision->granted); /* an allocation is all or nothing */
+            decision->granted = 0;
+        }
+        if (decision->granted == 0) {
+            decision->failing = *order;
+        } else {
+            decision->budget = *order;
+            if (decision->granted < decision->keep) {
+                decision->cutting = *order;
+                decision->keep = decision->granted;
+            }
+        }
+        break;
+    case ACTION_NONE:
+    case ACTION_END:
+        break;
+    }
+}
+
+/* Some actions have nothing to do on some calls, and such a call is not counted as a match. */
+static bool concerns(const struct operation *operation, const struct order *order)
+{
+    switch ((enum action)order->action) {
+    case ACTION_ERRNO:
+        return allows(operation->request->call, order->error);
+    case ACTION_SHORT:
+        return operation->request->sizing != WHOLE && operation->size > order->amount;
+    case ACTION_FULL:
+        return operation->size != 0;
+    default:
+        return order->action < ACTION_END;
+    }
+}
+
+void decide(const struct operation *operation, struct decision *decision)
+{
+    struct control *control = operation->control;
+    decision->failing.generation = 0;
+    decision->delaying.generation = 0;
+    decision->delaying.amount = 0;
+    decision->cutting.generation = 0;
+    decision->killing.generation = 0;
+    decision->budget.generation = 0;
+    decision->granted = 0;
+    decision->keep = operation->size;
+    decision->counting = 0;
+    const char *other = operation->other != NULL ? operation->other->text : NULL;
+    uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
+    for (; armed != 0; armed &= armed - 1) {
+        const uint32_t slot = (uint32_t)__builtin_ctzll(armed);
+        struct order order;
+        if (!rule_matches(control, slot, &verified[slot], (unsigned)operation->request->call, operation->name->text,
+                          other, &order)) {
+            continue;
+        }
+        struct rule *rule = &control->rules[slot];
+        if (concerns(operation, &order) && order_acts(&order, counter_add(&rule->matched, order.generation, 1))) {
+            obey(operation, rule, &order, decision);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+"""From a run folder to its judgement: the same for a run that has just ended and for one stored long ago."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chaos.checkers import Conclusion, Context, Verdict, conclude, judge, of_plan
+from chaos.errors import PlanError, Problem
+from chaos.exit_codes import ExitCode
+from chaos.history.reader import read
+from chaos.report.text import render
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judgement: verdict in one word, exit code, the sentence that says why, all verdicts, and the report."""
+
+    verdict: str
+    exit_code: int
+    message: str
+    verdicts: tuple[Verdict, ...]
+    report: str
+
+
+def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = None) -> Judged:
+    """Judge the history in `folder` by the checks that its plan names.
+
+    `run` is the content of run.json. `stopped` says why the run ended early: then it cannot pass. Reads only;
+    raises PlanError when a file is missing or malformed, HarnessError when a check itself fails.
+    """
+    plan_path = folder / "plan.json"
+    plan = read_json(plan_path)
+    history = read(folder / "history.jsonl")
+    context = Context.from_plan(plan, str(plan_path))
+    verdicts = judge(history, of_plan(plan, str(plan_path)), context)
+    conclusion = conclude(verdicts, context.expect)
+    if stopped is not None and conclusion.verdict == "pass":
+        conclusion = Conclusion("inconclusive", ExitCode.INCONCLUSIVE, f"inconclusive: {stopped}.")
+    told = {**run, "verdict": conclusion.verdict, "exit_code": int(conclusion.exit_code)}
+    report = render(told, plan, verdicts, conclusion, history)
+    if stopped is not None:
+        report += f"\nThe run ended early: {stopped}.\n"
+    return Judged(conclusion.verdict, int(conclusion.exit_code), conclusion.sentence, verdicts, report)
+
+
+def write_judgement(folder: Path, judged: Judged) -> None:
+    """Write checks/<name>.json (the whole verdict), checks/<name>.txt (plain words) and report.txt."""
+    for verdict in judged.verdicts:
+        path = folder / "checks" / f"{verdict.name}.json"
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
+        words = [
+            f"{verdict.name}: {verdict.valid}: {verdict.summary}",
+            *(witness.text for witness in verdict.witnesses),
+        ]
+        path.with_suffix(".txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (folder / "report.txt").write_text(judged.report, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object of a run folder; raises PlanError, with the way out, when that is not possible."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        text = f"cannot be read ({type(error).__name__}: {error})"
+        remedy = "name the folder of a run, such as runs/latest"
+        raise PlanError([Problem(str(path), 0, text, remedy, "not-a-run")]) from error
+    if not isinstance(value, dict):
+        raise PlanError([Problem(str(path), 0, "is not a JSON object", "name the folder of a run", "not-a-run")])
+    return value

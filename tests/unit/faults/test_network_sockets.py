@@ -1,0 +1,57 @@
+"""What the proxy learns from the kernel about a socket without reading from it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.faults.network.sockets import peer_left, reset, unread_bytes
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return two ends of one loopback TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname(), timeout=5)
+        far, _ = server.accept()
+    far.settimeout(5)
+    with near, far:
+        yield near, far
+
+
+def test_unread_bytes_counts_what_waits(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Bytes count until they are read; the FIN behind them does not, nor does a closed socket."""
+    near, far = pair
+    assert unread_bytes(far) == 0
+    near.sendall(b"12345")
+    near.shutdown(socket.SHUT_WR)
+    far.recv(1, socket.MSG_PEEK)
+    assert unread_bytes(far) == 5
+    assert far.recv(2) == b"12"
+    assert unread_bytes(far) == 3
+    far.close()
+    assert unread_bytes(far) == 0
+
+
+def test_reset_is_seen_as_a_reset(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The peer of a socket closed by `reset` reads ECONNRESET, not end of file."""
+    near, far = pair
+    reset(near)
+    reset(near)
+    with pytest.raises(ConnectionResetError):
+        far.recv(1)
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, reset])
+def test_peer_left_sees_the_end_behind_unread_bytes(pair: tuple[socket.socket, socket.socket], leave: object) -> None:
+    """A peer that is there has not left, whatever it sent; one that closed or reset has."""
+    near, far = pair
+    near.sendall(b"last words")
+    far.recv(1, socket.MSG_PEEK)
+    assert not peer_left(far)
+    assert callable(leave)
+    leave(near)
+    assert peer_left(far)
+    assert unread_bytes(far) == len(b"last words")
