@@ -99,7 +99,7 @@ def _left_behind(mark: str, out: Path, temporary: Path) -> list[str]:
     deadline = time.monotonic() + GONE_WITHIN_S
     while True:
         left = [f"process {pid}: {command}" for pid, command in processes_of(mark).items()]
-        left += [f"live data {path}" for path in out.glob("*/*/data")]
+        left += [f"live data {path}" for path in out.glob("*/*/live")]
         left += [f"temporary file {path}" for path in temporary.iterdir()]
         left += [f"socket {path}" for path in out.rglob("*") if path.is_socket()]
         if not left or time.monotonic() > deadline:

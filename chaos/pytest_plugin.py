@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "fault injection experiments")
     group.addoption(_SEEDS, default="0", metavar="SEEDS", help="seeds of each experiment: 0, 1,2,3 or 1..5 (default 0)")
     group.addoption("--chaos-backend", default="embedded", choices=_BACKENDS, help="where the stores run")
-    group.addoption("--chaos-out", default="runs", metavar="DIR", help="folder of run folders, below rootdir (default runs)")
+    group.addoption("--chaos-out", default="runs", metavar="DIR", help="folder of run folders, below rootdir")
     group.addoption("--no-chaos", action="store_true", help="collect no experiments")
     parser.addini(
         "chaos_experiments",
@@ -78,7 +78,8 @@ def _is_experiment(path: Path, config: pytest.Config) -> bool:
     except ValueError:
         return False
     # A leading slash anchors the glob: without it, match() would accept any folder above.
-    return any(PurePosixPath(f"/{relative}").match(f"/{glob.strip('/')}") for glob in config.getini("chaos_experiments"))
+    globs = config.getini("chaos_experiments")
+    return any(PurePosixPath(f"/{relative}").match(f"/{glob.strip('/')}") for glob in globs)
 
 
 class ExperimentFile(pytest.File):

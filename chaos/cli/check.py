@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON
 from chaos.cli.outcome import answering, echo_json
-from chaos.errors import PlanError, Problem
+
+_JUDGED = ("pass", "fail", "inconclusive")
 
 
 @click.command()
@@ -24,29 +25,23 @@ def check(run_folder: Path, as_json: bool) -> int:
     """
     import msgspec
 
-    from chaos.runner.judge import judge_folder
+    from chaos.runner.judge import judge_folder, read_json
 
-    manifest = _read(run_folder / "run.json")
-    _read(run_folder / "plan.json")
-    judged = judge_folder(run_folder, manifest, stopped=manifest.get("stopped"))
+    manifest = read_json(run_folder / "run.json")
+    judged = judge_folder(run_folder, manifest, stopped=stopped(manifest))
     if as_json:
         document = {"exit_code": judged.exit_code, "verdict": judged.verdict, "message": judged.message}
         echo_json({**document, "checks": msgspec.to_builtins(judged.verdicts)})
     else:
         click.echo(judged.report.rstrip("\n"))
-    return int(judged.exit_code)
+    return judged.exit_code
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`. Raises PlanError when it is not one: the user chose the folder."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError([_problem(path, f"cannot be read: {error}")]) from error
-    if not isinstance(value, dict):
-        raise PlanError([_problem(path, "must hold one JSON object")])
-    return value
-
-
-def _problem(path: Path, text: str) -> Problem:
-    return Problem(str(path), 0, text, "name the folder of a run, such as runs/latest", "not-a-run")
+def stopped(manifest: Mapping[str, Any]) -> str | None:
+    """Return why the stored run ended early, so that it cannot pass now; None for one that ran to its end."""
+    if manifest.get("stopped"):
+        return str(manifest["stopped"])
+    verdict = manifest.get("verdict")
+    if verdict in _JUDGED:
+        return None
+    return f"{verdict}: {manifest.get('message') or 'the harness was killed'}"

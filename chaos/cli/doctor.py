@@ -15,7 +15,9 @@ _COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders."
+)
 @AS_JSON
 @answering
 def doctor(out: Path, as_json: bool) -> int:

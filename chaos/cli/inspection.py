@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -56,7 +57,7 @@ def python() -> Finding:
     """The interpreter is new enough."""
     detail = f"{platform.python_version()} at {sys.executable}"
     good = sys.version_info >= (3, 11)
-    return Finding("Python", "ok" if good else "broken", detail, "everything", True, "" if good else "use Python 3.11 or later")
+    return Finding("Python", "ok" if good else "broken", detail, "everything", True, "use Python 3.11 or later")
 
 
 def machine() -> Finding:
@@ -160,7 +161,7 @@ def shadows() -> Iterator[Finding]:
     purpose = f"the command chaos (python -m chaos and {DISTRIBUTION} always work)"
     strangers = [*_other_programs(), *_other_distributions()]
     for stranger in strangers:
-        yield Finding("name chaos", "broken", stranger, purpose, False, f"call {DISTRIBUTION} or python -m chaos instead")
+        yield Finding("name chaos", "broken", stranger, purpose, False, f"call {DISTRIBUTION} instead")
     if not strangers:
         yield Finding("name chaos", "ok", "nothing else answers to it", purpose)
 
@@ -180,11 +181,7 @@ def _other_distributions() -> Iterator[str]:
     """Yield the other installed distributions that bring a script or a package named chaos."""
     scripts = importlib.metadata.entry_points(group="console_scripts", name="chaos")
     names = {entry.dist.name for entry in scripts if entry.dist is not None}
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         names.add(importlib.metadata.distribution("chaos").name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
     for name in sorted(names - {DISTRIBUTION}):
         yield f"distribution {name} brings a script or package of that name too"
-
-

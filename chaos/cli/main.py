@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Verbs answer their own errors (`chaos.cli.outcome`); here remain wrong usage and Ctrl-C outside of a run.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = chaos.main(args=list(sys.argv[1:] if argv is None else argv), prog_name="chaos", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help(), err=True)
-        return int(ExitCode.USAGE)
+        code = chaos.main(args=words or ["--help"], prog_name="chaos", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
+    if not words:
+        return int(ExitCode.USAGE)
     return code if isinstance(code, int) else int(ExitCode.PASS)

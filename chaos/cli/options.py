@@ -13,15 +13,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 PATHS_OR_DEFAULT = click.argument("paths", metavar="[PATH]...", nargs=-1)
-TAGS = click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only experiments with this tag; repeatable, all must match.")
+TAGS = click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only experiments with this tag; repeatable.")
 SEED = click.option("--seed", type=click.IntRange(0, SEED_MAX), help="Seed of the run; drawn and printed when absent.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, and all else on stderr.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, all else on stderr.")
 
 DEFAULT_PATHS = ("experiments",)
 """Where verbs that start nothing look when no path is given."""
 
 
-class Seeds(click.ParamType):
+class Seeds(click.ParamType[tuple[int, ...]]):
     """A list or range of seeds: 7, 1,2,3 or 1..20."""
 
     name = "seeds"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import rich_click as click
+from click.exceptions import Exit
 
 from chaos.errors import ChaosError, EnvironmentUnavailable, NothingSelected, PlanError
 from chaos.exit_codes import ExitCode
@@ -35,7 +36,7 @@ def answering(verb: Callable[P, int]) -> Callable[P, int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _BROKEN_PIPE
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, Exit, click.Abort):
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the exit code must not look like a finding
             code = exit_code_of(error)

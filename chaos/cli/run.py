@@ -28,11 +28,15 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 @SEED
 @click.option("--seeds", type=Seeds(), help="Several seeds, one run each: 1,2,3 or 1..20.")
 @TAGS
-@click.option("--backend", type=click.Choice(BACKENDS), default="embedded", show_default=True, help="Where the stores run.")
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="embedded", show_default=True, help="Where the stores run."
+)
 @click.option("--graph", type=click.Choice(GRAPHS), help="Graph engine, in place of the experiment's own.")
 @AS_JSON
 @click.option("--keep", is_flag=True, help="Keep copies of the stores of runs that passed, too.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders."
+)
 @answering
 def run(
     paths: tuple[str, ...],
@@ -147,8 +151,8 @@ def _text(result: RunResult) -> str:
 
 
 def _headline(result: RunResult) -> str:
-    verdict = click.style(result.verdict.replace("_", " ").upper(), fg=_COLOURS.get(result.verdict, "magenta"), bold=True)
-    return f"{result.experiment_id}: {verdict}"
+    words = result.verdict.replace("_", " ").upper()
+    return f"{result.experiment_id}: {click.style(words, fg=_COLOURS.get(result.verdict, 'magenta'), bold=True)}"
 
 
 def _summarize(results: Sequence[RunResult], planned: int) -> None:

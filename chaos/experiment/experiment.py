@@ -135,7 +135,7 @@ class Experiment(Declared):
     def _bad_id(self) -> Iterator[Problem]:
         if not isinstance(self.id, str) or not _WORDS.fullmatch(self.id):
             yield self.problem(
-                f"id={self.id!r}) must be lowercase words joined by dashes", 'rename it, for example "redis-cut"', "bad-id"
+                f"id={self.id!r}) must be lowercase words joined by dashes", 'write for example "redis-cut"', "bad-id"
             )
         elif len(self.id) > ID_LENGTH_MAX:
             yield self.problem(

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from chaos.errors import NothingSelected, PlanError, Problem
 from chaos.experiment.experiment import Experiment
-from chaos.experiment.places import refine, short
+from chaos.experiment.places import refine, selector, short
 from chaos.experiment.plan import Plan, resolve
 from chaos.experiment.validate import problems_of
 
@@ -24,6 +24,11 @@ class Loaded:
     experiment: Experiment
     source: Path
     alone: bool
+
+    @property
+    def selector(self) -> str:
+        """What to write on a command line for this experiment and no other: "path.py" or "path.py::id"."""
+        return selector(self.source, self.experiment.id, alone=self.alone)
 
     def plan(self, seed: int) -> Plan:
         """Return the plan for `seed`."""
@@ -37,12 +42,12 @@ def load(selectors: Iterable[str | Path], *, tags: Sequence[str] = ()) -> tuple[
     With `tags`, only experiments that have all of them. Raises PlanError with every problem of every file,
     NothingSelected when nothing is left. Nothing is started.
     """
-    selectors = tuple(map(str, selectors))
+    names = tuple(map(str, selectors))
     problems: list[Problem] = []
     files: dict[Path, list[Loaded]] = {}
     chosen: list[Loaded] = []
-    for selector in selectors:
-        for path, wanted in _files(selector, problems):
+    for name in names:
+        for path, wanted in _files(name, problems):
             if path not in files:
                 files[path] = _read(path, problems)
             chosen += [item for item in _named(files[path], path, wanted, problems) if item not in chosen]
@@ -52,7 +57,7 @@ def load(selectors: Iterable[str | Path], *, tags: Sequence[str] = ()) -> tuple[
     kept = tuple(item for item in chosen if set(tags) <= set(item.experiment.tags))
     if not kept:
         reason = f"with the tags {', '.join(tags)} " if tags and chosen else ""
-        raise NothingSelected(f"no experiment {reason}was found in {', '.join(selectors)}")
+        raise NothingSelected(f"no experiment {reason}was found in {', '.join(names)}")
     return kept
 
 
@@ -80,16 +85,16 @@ def execute(path: Path) -> ModuleType:
     return module
 
 
-def _files(selector: str, problems: list[Problem]) -> list[tuple[Path, str | None]]:
+def _files(name: str, problems: list[Problem]) -> list[tuple[Path, str | None]]:
     """Return the files behind a selector, each with the id that is wanted from it, or None for all."""
-    name, _, wanted = selector.partition("::")
-    path = Path(name)
+    file, _, wanted = name.partition("::")
+    path = Path(file)
     if path.is_dir():
         return [(file.resolve(), None) for file in sorted(path.glob("*.py")) if not file.name.startswith("_")]
     if not path.exists():
-        problems.append(Problem(name, 0, "there is no such file or folder", "correct the path", "no-such-file"))
+        problems.append(Problem(file, 0, "there is no such file or folder", "correct the path", "no-such-file"))
     elif path.suffix != ".py":
-        problems.append(Problem(name, 0, "must be a Python file (*.py)", "name an experiment file", "not-python"))
+        problems.append(Problem(file, 0, "must be a Python file (*.py)", "name an experiment file", "not-python"))
     else:
         return [(path.resolve(), wanted or None)]
     return []
@@ -152,7 +157,7 @@ def _shared_ids(loaded: Iterable[Loaded]) -> list[Problem]:
         if other is not experiment:
             problems.append(
                 experiment.problem(
-                    f"id={experiment.id!r}) must be unique; {short(other.where.file)}:{other.where.line} has it already",
+                    f"id={experiment.id!r}) must be unique; {short(other.where.file)}:{other.where.line} has it too",
                     "rename one of the two",
                     "id-twice",
                 )

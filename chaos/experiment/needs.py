@@ -26,10 +26,11 @@ def demand(experiment: Experiment, *, backend: str = DEFAULT_BACKEND, graph: str
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
     if importlib.util.find_spec(engine) is None:
         raise EnvironmentUnavailable(f"graph engine {engine} is not installed", ENGINE_PACKAGES[engine])
-    kinds = sorted({fault.kind for rule in experiment.schedule for fault in rule.faults if fault.kind.startswith("disk.")})
-    if kinds:
+    kinds = {fault.kind for rule in experiment.schedule for fault in rule.faults}
+    on_files = sorted(kind for kind in kinds if kind.startswith("disk."))
+    if on_files:
         from chaos.faults.disk import library
 
         available, reason = library.available()
         if not available:
-            raise EnvironmentUnavailable(f"{', '.join(kinds)} need the file shim: {reason}", "see `chaos doctor`")
+            raise EnvironmentUnavailable(f"{', '.join(on_files)} need the file shim: {reason}", "see `chaos doctor`")

@@ -38,6 +38,11 @@ def short(file: str | Path) -> str:
         return str(file)
 
 
+def selector(source: Path, experiment_id: str, *, alone: bool) -> str:
+    """Return what a command line calls an experiment: its file, followed by "::id" unless it is alone in there."""
+    return short(source) if alone else f"{short(source)}::{experiment_id}"
+
+
 def _parse(file: str) -> ast.Module | None:
     try:
         return ast.parse(Path(file).read_bytes())

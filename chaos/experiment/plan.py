@@ -11,7 +11,7 @@ from chaos._declare import seconds
 from chaos._seeds import stream
 from chaos.errors import PlanError
 from chaos.experiment.experiment import Experiment, KnownFailure
-from chaos.experiment.places import refine, short
+from chaos.experiment.places import refine, selector
 from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
 from chaos.experiment.validate import problems_of
 from chaos.faults.base import Fault
@@ -73,8 +73,7 @@ class Plan:
     @property
     def selector(self) -> str:
         """What to write on a command line for this experiment and no other: "path.py" or "path.py::id"."""
-        path = short(self.source)
-        return path if self.alone else f"{path}::{self.experiment.id}"
+        return selector(self.source, self.experiment.id, alone=self.alone)
 
     def to_json(self) -> dict[str, Any]:
         """Return all a reader needs, and all that `chaos check` needs to judge the run again without the file.
@@ -94,7 +93,7 @@ class Plan:
             "seed": self.seed,
             "system": experiment.system.location(self.source),
             "stores": {store.name: store.to_config() for store in experiment.stores},
-            "workload": {"name": type(experiment.workload).__name__, **experiment.workload.to_config()},
+            "workload": experiment.workload.to_config(),
             "steady_state": [{"probe": type(probe).__name__, **probe.arguments()} for probe in experiment.steady_state],
             "rules": [_rule_json(rule) for rule in self.rules],
             "recovery": {

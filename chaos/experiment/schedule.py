@@ -58,7 +58,7 @@ class Phase(Trigger):
         """Yield a problem for a name that is no text, and for nth below 1 or not a whole number."""
         if not isinstance(self.name, str) or not self.name:
             yield self.problem(
-                f"name={self.name!r}) must be the name of a phase", 'write it as text, such as "acknowledged"', "no-name"
+                f"name={self.name!r}) must be the name of a phase", 'write for example "acknowledged"', "no-name"
             )
         if isinstance(self.nth, bool) or not isinstance(self.nth, int) or self.nth < 1:
             yield self.problem(
@@ -155,7 +155,7 @@ class Rule(Declared):
         """Yield every mistake in the trigger, the faults and the end."""
         yield from self.trigger.problems()
         if not self.faults:
-            yield self.problem(") must name at least one fault", "write do(faults.Partition(...)) or another", "no-fault")
+            yield self.problem(") must name at least one fault", "write do(faults.Partition(...))", "no-fault")
         for fault in self.faults:
             if isinstance(fault, Fault):
                 yield from fault.problems()

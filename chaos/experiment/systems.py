@@ -52,7 +52,7 @@ class Redo(SystemSpec):
         }
     )
 
-    def location(self, source: Path) -> str:  # noqa: ARG002  # the same wherever the experiment is
+    def location(self, source: Path) -> str:
         """Return the coordinator of this package."""
         return "chaos.transactions.redo:RedoSystem"
 
@@ -76,7 +76,7 @@ class Naive(SystemSpec):
         }
     )
 
-    def location(self, source: Path) -> str:  # noqa: ARG002  # the same wherever the experiment is
+    def location(self, source: Path) -> str:
         """Return the naive coordinator of this package."""
         return "chaos.transactions.naive:NaiveSystem"
 

@@ -7,9 +7,10 @@ values concerned are good themselves, so that one mistake is told once.
 from __future__ import annotations
 
 import difflib
+import random
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from chaos._declare import Declared, seconds
 from chaos.checkers.model import Check
@@ -23,9 +24,27 @@ from chaos.stores.spec import StoreSpec
 
 STORES = ("sqlite", "redis", "graph")
 NETWORKED = ("redis",)
+
+
+@runtime_checkable
+class _Workload(Protocol):
+    """What must be there for a value to be taken for a workload (see `chaos.workload.base.Workload`)."""
+
+    seconds: float
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield its mistakes."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Describe it."""
+
+    def draw(self, rng: random.Random, token: str, process: int, ordinal: int) -> dict[str, Any]:
+        """Draw a transaction."""
+
+
 _SINGLE: dict[str, tuple[type, str]] = {
     "system": (SystemSpec, "write system=systems.Redo() or another of chaos.systems"),
-    "workload": (Workload, "write workload=workload.Transfers(...)"),
+    "workload": (_Workload, "write workload=workload.Transfers(...)"),
     "recovery": (Recovery, 'write recovery=Recovery(budget="10s")'),
     "guards": (Guards, "write guards=Guards(before=1)"),
     "limits": (Limits, 'write limits=Limits(wall="60s")'),
@@ -62,12 +81,15 @@ def time_of(value: Any) -> float | None:
 
 
 def _shape(experiment: Experiment) -> dict[str, list[Problem]]:
-    """Return the problems of each field that holds another kind of thing than it must; no others are looked at."""
+    """Return the problems of each field that holds another kind of thing than it must.
+
+    The key is the field's name, or "<name> items" when it is a sequence that holds something wrong.
+    """
     misshapen: dict[str, list[Problem]] = {}
     for name, (kind, remedy) in _SINGLE.items():
         value = getattr(experiment, name)
-        if not isinstance(value, kind) and not (name == "expect" and value is None):
-            misshapen[name] = [_wrong_kind(experiment, name, f"a {kind.__name__}", remedy)]
+        if not _is(value, kind) and not (name == "expect" and value is None):
+            misshapen[name] = [_wrong_kind(experiment, name, f"a {kind.__name__.lstrip('_')}", remedy)]
     for name, (kind, remedy) in _SEQUENCES.items():
         items = getattr(experiment, name)
         if not isinstance(items, list | tuple):
@@ -76,7 +98,7 @@ def _shape(experiment: Experiment) -> dict[str, list[Problem]]:
             continue
         wrong = [_wrong_item(experiment, name, item, remedy) for item in items if not _is(item, kind)]
         if wrong:
-            misshapen[name] = wrong
+            misshapen[f"{name} items"] = wrong
     return misshapen
 
 
@@ -103,12 +125,12 @@ def _parts(experiment: Experiment, misshapen: Container[str]) -> Iterator[Declar
             yield value
     for name in ("stores", "steady_state", "schedule"):
         if name not in misshapen:
-            yield from getattr(experiment, name)
+            yield from (item for item in getattr(experiment, name) if _is(item, _SEQUENCES[name][0]))
 
 
 def _stores(experiment: Experiment) -> Iterator[Problem]:
     """Each of the three stores is there exactly once."""
-    counts = Counter(getattr(store, "name", None) for store in experiment.stores)
+    counts = Counter(store.name for store in experiment.stores)
     for name in STORES:
         if counts[name] != 1:
             kind = {"sqlite": "SQLite", "redis": "Redis", "graph": "Graph"}[name]
@@ -117,14 +139,11 @@ def _stores(experiment: Experiment) -> Iterator[Problem]:
                 f"give one stores.{kind}(...)",
                 "store-count",
             )
-    for store in experiment.stores:
-        if getattr(store, "name", None) not in STORES:
-            yield _wrong_item(experiment, "stores", store, "stores.SQLite(...), stores.Redis(...), stores.Graph(...)")
 
 
 def _targets(experiment: Experiment) -> Iterator[Problem]:
     """Each fault aims at a store of this experiment, or at a process of its run; network faults at one reached so."""
-    known = (*(getattr(store, "name", "") for store in experiment.stores), "worker")
+    known = (*dict.fromkeys(store.name for store in experiment.stores), "worker")
     for fault in _faults(experiment):
         for attribute in ("store", "target"):
             aim = getattr(fault, attribute, None)
@@ -162,7 +181,7 @@ def _moments(experiment: Experiment) -> Iterator[Problem]:
     load_s = time_of(getattr(experiment.workload, "seconds", None))
     if load_s is None:
         return
-    for rule in experiment.schedule:
+    for rule in _rules(experiment):
         begin_s = _latest_begin_s(rule)
         if begin_s is None:
             continue
@@ -186,10 +205,10 @@ def _moments(experiment: Experiment) -> Iterator[Problem]:
 def _room_for_guards(experiment: Experiment) -> Iterator[Problem]:
     """No work is demanded before a fault that begins with the load (after one there is always time, `runner.run`)."""
     guards = experiment.guards
-    for rule in experiment.schedule:
+    for rule in _rules(experiment):
         if _positive(guards.before) and isinstance(rule.trigger, At) and time_of(rule.trigger.time) == 0.0:
             yield rule.trigger.problem(
-                f"time={rule.trigger.time!r}) must be above 0s, since Guards(before={guards.before}) asks for work first",
+                f"time={rule.trigger.time!r}) must be above 0s: Guards(before={guards.before}) asks for work first",
                 "begin later, or set guards=Guards(before=0)",
                 "no-work-before",
             )
@@ -199,7 +218,7 @@ def _checks(experiment: Experiment) -> Iterator[Problem]:
     """There is a check, none twice, and the expectation names one of them."""
     names = [check.name for check in experiment.checks]
     if not names:
-        yield experiment.problem("checks=()) must name at least one check", "write checks=checks.standard()", "no-check")
+        yield experiment.problem("checks=()) must name at least one", "write checks=checks.standard()", "no-check")
     for name, count in Counter(names).items():
         if count > 1:
             yield experiment.problem(f"checks=...) must have {name} once, not {count} times", "drop one", "check-twice")
@@ -230,13 +249,18 @@ def _wall(experiment: Experiment) -> Iterator[Problem]:
         )
 
 
+def _rules(experiment: Experiment) -> Iterator[Rule]:
+    """Yield the rules of a schedule that may hold other things too."""
+    yield from (item for item in experiment.schedule if isinstance(item, Rule))
+
+
 def _faults(experiment: Experiment) -> Iterator[Fault]:
-    for rule in experiment.schedule:
+    for rule in _rules(experiment):
         yield from (fault for fault in rule.faults if isinstance(fault, Fault))
 
 
 def _named_phases(experiment: Experiment) -> Iterator[Phase]:
-    for rule in experiment.schedule:
+    for rule in _rules(experiment):
         if isinstance(rule.trigger, Phase):
             yield rule.trigger
         for until in rule.untils:
@@ -270,12 +294,12 @@ def _closest(name: object, known: Iterable[str]) -> str:
 
 
 _ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
-    _stores: ("stores",),
-    _targets: ("stores", "schedule"),
+    _stores: ("stores", "stores items"),
+    _targets: ("stores", "stores items", "schedule"),
     _phases: ("system", "schedule"),
     _moments: ("workload", "schedule"),
     _room_for_guards: ("guards", "schedule"),
-    _checks: ("checks", "expect"),
+    _checks: ("checks", "checks items", "expect"),
     _wall: ("limits", "recovery", "workload"),
 }
 """What is looked for between values, and the fields that must be of the right kind for it."""

@@ -1,4 +1,4 @@
-"""How a schedule names a moment: `when.at(...)`, `when.phase(...)`, `when.random(...)`, each followed by `.do(fault)`."""
+"""How a schedule names a moment: `when.at(...)`, `when.phase(...)` or `when.random(...)`, and then `.do(fault)`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Kind = Literal["invoke", "ok", "fail", "info", "step", "fault_begin", "fault_end
 """invoke/ok/fail/info: an operation · step: a phase inside a transaction · fault_*: the nemesis · event: the rest."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One line of history.jsonl.
 
     index: 0-based position in the file, without gaps. time_ns: monotonic nanoseconds since the run began.
@@ -41,6 +41,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the fault could not be applied.
     """
 
+    # gc=False: entries are plain JSON, which has no cycles, and a history may hold millions of them.
     index: int
     time_ns: int
     kind: Kind

@@ -16,7 +16,8 @@ from chaos.errors import EnvironmentUnavailable
 class RunFolder:
     """`<out>/<experiment>/<UTC time>-s<seed>/`, mode 0700.
 
-    `data` holds the live stores and is gone at the end of the run; a failed run keeps copies in `stores`.
+    `live` holds what only a running run needs, the stores' `data` above all, and is gone at its end; a run that
+    did not pass keeps copies in `stores`.
     """
 
     def __init__(self, out: Path, experiment: str, seed: int) -> None:
@@ -41,14 +42,16 @@ class RunFolder:
                     f"cannot make the run folder {self.path}: {error.strerror or error}",
                     "choose a writable place with --out DIR",
                 ) from error
-        self.data = self.path / "data"
+        self.live = self.path / "live"
+        self.data = self.live / "data"
+        self.control = self.live / "shim.control"
         self.logs = self.path / "logs"
         self.stores = self.path / "stores"
 
     def prepare(self) -> None:
         """Make the sub-folders and point `latest` here."""
         try:
-            for folder in (self.data, self.logs, self.path / "checks"):
+            for folder in (self.live, self.data, self.logs, self.path / "checks"):
                 folder.mkdir(mode=0o700)
         except OSError as error:
             raise EnvironmentUnavailable(
@@ -75,14 +78,14 @@ class RunFolder:
             ) from error
 
     def keep_stores(self) -> None:
-        """Copy the stores' files for a post-mortem; sockets and the shim's control file are left out."""
+        """Copy the stores' files for a post-mortem."""
         with contextlib.suppress(OSError):
-            shutil.copytree(self.data, self.stores, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.control"))
+            shutil.copytree(self.data, self.stores, dirs_exist_ok=True)
 
-    def remove_data(self) -> bool:
+    def remove_live(self) -> bool:
         """Remove the live data; True when nothing is left of it."""
-        shutil.rmtree(self.data, ignore_errors=True)
-        return not self.data.exists()
+        shutil.rmtree(self.live, ignore_errors=True)
+        return not self.live.exists()
 
     def _point_latest(self) -> None:
         """Make `<out>/latest` a link to this run, atomically; several runs at once leave one of them there."""

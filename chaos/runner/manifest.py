@@ -75,7 +75,8 @@ class Manifest:
     def judge(self, message: str) -> Judged:
         """Judge the history, write checks/, report.txt and the final run.json, and return the judgement."""
         self._run["seconds"] = round((time.monotonic_ns() - self._began_ns) / 1e9, 3)
-        judged = judge_folder(self.folder.path, self._run, stopped=message or None)
+        self._run["stopped"] = message or None
+        judged = judge_folder(self.folder.path, self._run, stopped=self._run["stopped"])
         self._run.update(verdict=judged.verdict, exit_code=judged.exit_code, message=judged.message)
         write_judgement(self.folder.path, judged)
         self._write()

@@ -60,13 +60,13 @@ class Run:
             return self._result("not_started", ExitCode.NOT_STARTED, str(error))
         guardian = Guardian()
         try:
-            guardian.watch_folder(self._folder.data)
+            guardian.watch_folder(self._folder.live)
             guardian.watch_manifest(self._folder.path / "run.json")
             return await self._guarded(guardian)
         except EnvironmentUnavailable as error:
             return self._ended("not_started", ExitCode.NOT_STARTED, str(error))
         finally:
-            self._folder.remove_data()
+            self._folder.remove_live()
             guardian.dismiss()
 
     def interrupted(self, signal_number: int) -> RunResult:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import msgspec
 
 from chaos._channel import ChannelClosed, RemoteError
 from chaos._process import Child
@@ -103,10 +106,18 @@ class Stage:
         if self.environment is not None:
             left += await self.environment.stop()
         if self.control is not None:
+            self._save_injections(self.control)
             self.control.close()
         self.history.close()
         self.ledger.close()
         return left
+
+    def _save_injections(self, control: Control) -> None:
+        """Keep what the shim recorded of every injected call, in the order of its clock."""
+        lines = [msgspec.json.encode(record) + b"\n" for record in control.records()]
+        if lines:
+            with contextlib.suppress(OSError):
+                (self._folder.logs / "injected_calls.jsonl").write_bytes(b"".join(lines))
 
     def _watch(self, child: Child) -> None:
         self._guardian.watch_process(child.pid)
@@ -132,10 +143,9 @@ class Stage:
                     "see `chaos doctor`",
                 )
             return {}
-        path = self._folder.data / "shim.control"
-        self.control = Control.create(path, self._folder.data)
-        self.control.arm(SYNC_WATCH, {"call": ("fsync", "fdatasync"), "path": COMMIT_LOG, "action": "count"})
-        return library.environment(path)
+        self.control = Control.create(self._folder.control, self._folder.data)
+        self.control.arm(SYNC_WATCH, {"calls": ("fsync", "fdatasync"), "path": COMMIT_LOG, "action": "count"})
+        return library.environment(self._folder.control)
 
     def _worker_plan(self, variables: dict[str, str]) -> WorkerPlan:
         assert self.environment is not None

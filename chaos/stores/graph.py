@@ -26,6 +26,7 @@ _NAME = "graph"
 _FILE = "graph.db"
 _DAMAGE = ("corrupt", "checksum", "cannot read from file", "bad_alloc")
 _DAMAGE_COUNT_MAX = 3
+_READS = ("query", "applied")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class GraphStore:
         self._call_timeout_s = call_timeout_s
         self._open_timeout_s = open_timeout_s
         self._on_child = on_child
-        self._can_rebuild = can_rebuild
+        self.can_rebuild = can_rebuild
         self._running: _Running | None = None
         self._ready = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -138,6 +139,11 @@ class GraphStore:
         arguments = {"schema": list(schema), "statements": [list(statement) for statement in statements]}
         await self._call("seed", arguments, timeout_s=self._open_timeout_s)
 
+    async def applied(self) -> int | None:
+        """Return the number of the last applied transaction; None before the seed. Raises StoreUnavailable."""
+        number: int | None = await self._call("applied", {})
+        return number
+
     async def apply(
         self, csn: int, previous: int, token: str, statements: Sequence[Statement], *, checked: bool = True
     ) -> str:
@@ -180,13 +186,14 @@ class GraphStore:
     async def set_aside(self) -> None:
         """Rename the database's files and start over with an empty one; the content must be made elsewhere.
 
-        The files stay beside the new ones, as evidence.
+        The files stay beside the new ones, as evidence. Raises StoreUnavailable when no child runs just now.
         """
         async with self._one_at_a_time:
+            running = self._running
+            if running is None:
+                raise StoreUnavailable(_NAME, self._why_not_ready)
             self._rename_files()
-            if self._running is not None:
-                await self._running.process.kill()
-                await self._running.channel.wait_closed()
+            await self._discard(running)
 
     def _rename_files(self) -> None:
         number = next(n for n in itertools.count(1) if not self._path.with_name(f"broken-{n}").exists())
@@ -224,7 +231,7 @@ class GraphStore:
         """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
         text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
         gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
-        return StoreUnavailable(_NAME, text) if gone or op == "query" else StoreInDoubt(_NAME, text)
+        return StoreUnavailable(_NAME, text) if gone or op in _READS else StoreInDoubt(_NAME, text)
 
     async def _discard(self, running: _Running) -> None:
         """Kill a child that is unfit or silent; the supervisor sees its end and starts the next one."""
@@ -287,6 +294,6 @@ class GraphStore:
         crashed = isinstance(error, ChannelClosed) and status is not None and status < 0 and status != -signal.SIGKILL
         if crashed or any(word in str(error).lower() for word in _DAMAGE):
             self._damage_count += 1
-        if self._damage_count >= _DAMAGE_COUNT_MAX and self._can_rebuild():
+        if self._damage_count >= _DAMAGE_COUNT_MAX and self.can_rebuild():
             self._damage_count = 0
             self._rename_files()

@@ -54,6 +54,8 @@ class GraphServer:
         match op:
             case "query":
                 return self._query(args["cypher"], args["parameters"])
+            case "applied":
+                return self._applied
             case "write":
                 self._engine.transact(_statements(args))
             case "seed":

@@ -93,7 +93,7 @@ class RedisStore:
     async def _connect(self) -> Any:
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                return await self._pool.get_connection()
+                return await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's decorator
         except (RedisError, OSError) as error:  # OSError covers TimeoutError
             raise StoreUnavailable(_NAME, f"no connection: {type(error).__name__}: {error}") from error
 

@@ -112,10 +112,19 @@ class Graph(Protocol):
 
 
 class Workload(Protocol):
-    """A declared workload. Numbers: clients (processes), rate (transactions per second over all of them)."""
+    """A declared workload."""
 
-    clients: int
-    rate: float
+    @property
+    def clients(self) -> int:
+        """Logical processes, each with one transaction at a time."""
+
+    @property
+    def rate(self) -> float:
+        """Transactions per second over all clients."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the load lasts."""
 
     @property
     def deadline_s(self) -> float:

@@ -27,8 +27,9 @@ _MARKS = "marks"
 
 _SQLITE_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS accounts(id INTEGER PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0))",
-    "CREATE TABLE IF NOT EXISTS transfers("
-    "token TEXT NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL, amount INTEGER NOT NULL, mark TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS transfers(
+    token TEXT NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL, amount INTEGER NOT NULL, mark TEXT NOT NULL
+    )""",
 )
 _GRAPH_SCHEMA = (
     "CREATE NODE TABLE IF NOT EXISTS Account(id INT64, PRIMARY KEY(id))",
@@ -90,7 +91,7 @@ class Transfers(Declared):
         names = ("accounts", "clients", "rate", "seconds", "initial", "reads_redis")
         return cls(deadline=config["deadline_s"], **{name: config[name] for name in names})
 
-    def draw(self, rng: Random, token: str, process: int, ordinal: int) -> dict[str, Any]:  # noqa: ARG002  # the protocol's
+    def draw(self, rng: Random, token: str, process: int, ordinal: int) -> dict[str, Any]:
         """Draw two different accounts and an amount of 1 to 10; the mark reads "source>target:amount"."""
         source, target = rng.sample(range(self.accounts), 2)
         amount = rng.randint(1, _AMOUNT_MAX)

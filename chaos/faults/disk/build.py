@@ -97,15 +97,27 @@ def find_system_compiler() -> list[str] | None:
     return next((command for command in _candidates() if _works(command)), None)
 
 
+def zig_compiler(machine: str) -> list[str]:
+    """Return the command of ziglang's C compiler for `machine`. Raises BuildFailed when ziglang is not installed.
+
+    The target is named, not detected, so that the result is the same on every system. Without a C library to link
+    against zig leaves its copy of the kernel's headers out; they are named for it.
+    """
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        raise BuildFailed(
+            "no C compiler found (tried CC, cc, gcc, clang and ziglang); install one, or ziglang with pip"
+        )
+    headers = Path(spec.origin).parent / "lib" / "libc" / "include"
+    family = {"x86_64": "x86"}.get(machine, machine)
+    includes = [f"-isystem{headers / name}" for name in (f"{family}-linux-any", "any-linux-any")]
+    # zig adds run-time checks of undefined behaviour that need its own library.
+    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux", "-fno-sanitize=undefined", *includes]
+
+
 def find_compiler() -> list[str]:
     """Return the compiler to use, ziglang's as the last resort. Raises BuildFailed when there is none."""
-    command = find_system_compiler()
-    if command is not None:
-        return command
-    if importlib.util.find_spec("ziglang") is not None:
-        # zig adds run-time checks of undefined behaviour that need its own library.
-        return [sys.executable, "-m", "ziglang", "cc", "-fno-sanitize=undefined"]
-    raise BuildFailed("no C compiler found (tried CC, cc, gcc, clang and ziglang); install one, or `pip install ziglang`")
+    return find_system_compiler() or zig_compiler(platform.machine())
 
 
 def build(output_folder: Path, cc: Sequence[str] | None = None) -> Path:

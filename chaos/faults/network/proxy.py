@@ -35,7 +35,8 @@ class ProxyState:
 
     connections are open; opening ones were accepted and have no upstream yet (dialing, or kept waiting by a
     toxic). The bytes are totals since the proxy was added, of what was passed on, per direction.
-    buffered_bytes are in the proxy's memory now; paused_links are directions that are not being read.
+    buffered_bytes are in the proxy's memory now; paused_links are directions that are not being read. faults holds the
+    lasting ones that act, by id in order of injection, with the evidence each has gathered so far.
     """
 
     upstream: str
@@ -49,7 +50,7 @@ class ProxyState:
     reply_bytes: int
     buffered_bytes: int
     paused_links: int
-    faults: tuple[str, ...]
+    faults: Mapping[str, Mapping[str, int]]
 
 
 class Proxy:
@@ -119,7 +120,7 @@ class Proxy:
             reply_bytes=passed["reply"],
             buffered_bytes=sum(link.held_bytes for link in links) + sum(end.unsent_bytes for end in ends),
             paused_links=sum(end.paused for end in ends),
-            faults=tuple(fault_id for fault_id, toxic in self._toxics.items() if toxic.lasting),
+            faults={fault_id: toxic.evidence() for fault_id, toxic in self._toxics.items() if toxic.lasting},
         )
 
     def close(self) -> None:

@@ -8,32 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests_support import gone, wait_until
 
 from chaos._process import spawn_program, until_exit
 from chaos.runner.guardian import Guardian
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Poll `condition` until it holds or the time is over."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        os.sched_yield()
-    return True
-
-
-def gone(pid: int) -> bool:
-    """Tell whether a process has ended (a zombie counts as ended)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 async def test_a_child_tells_how_it_ended(tmp_path: Path) -> None:

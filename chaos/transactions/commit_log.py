@@ -1,0 +1,167 @@
+"""The commit log: which transactions are committed, in which order, and what they write elsewhere.
+
+Three tables in SQLite. `commits` has a row per committed transaction and is the only truth about outcomes.
+`redo` has the same transaction's writes for the other stores, so that they can be brought up at any time
+later. `meta` names the process that may commit: each new one writes its own name there, and whoever finds
+another name inside its own commit is fenced off, however long it was paused.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from chaos.errors import ChaosError
+from chaos.stores.sqlite import SQLiteStore, WriteTransaction
+from chaos.transactions.unit import Transaction
+
+RETAINED_ROWS = 100_000
+_COLLECT_EVERY = 1000
+_BATCH = 64
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS commits(csn INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE IF NOT EXISTS redo("
+    "csn INTEGER PRIMARY KEY, previous INTEGER NOT NULL, token TEXT NOT NULL, write_set TEXT NOT NULL)",
+    "INSERT OR IGNORE INTO meta VALUES ('owner', ''), ('epoch', '0')",
+)
+
+
+class Fenced(ChaosError):
+    """Another process has taken the commit log over; this one must not commit any more."""
+
+
+class AlreadyCommitted(ChaosError):
+    """The token is in the log already, under `csn`."""
+
+    def __init__(self, csn: int) -> None:
+        """Keep the number it has."""
+        self.csn = csn
+        super().__init__(f"committed before as csn={csn}")
+
+
+class WriteSet(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction writes outside SQLite: Redis commands as text, and Cypher with its parameters."""
+
+    redis: list[list[str]]
+    graph: list[tuple[str, dict[str, Any]]]
+
+
+class RedoRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed transaction. csn: commit sequence number; previous: the one before it in the log, 0 if none."""
+
+    csn: int
+    previous: int
+    token: str
+    writes: WriteSet
+
+
+class CommitLog:
+    """The log inside `store`. `last_csn` is the newest commit known to be durable."""
+
+    def __init__(self, store: SQLiteStore, *, retained_rows: int = RETAINED_ROWS) -> None:
+        """Keep the store; `take_over` must run before anything else."""
+        self._store = store
+        self._retained_rows = retained_rows
+        self._owner = f"{os.getpid()}-{time.monotonic_ns()}"
+        self._owned = False
+        self.last_csn = 0
+        self.floor = 0
+        self.complete = True
+
+    async def create(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Create the tables, and run the workload's own `statements`, in one transaction."""
+        async with self._store.write() as transaction:
+            for sql in _SCHEMA:
+                await transaction.execute(sql)
+            for sql, parameters in statements:
+                await transaction.execute(sql, parameters)
+            await transaction.commit()
+
+    async def take_over(self) -> None:
+        """Become the only process that may commit; everything read afterwards is durable.
+
+        The first call fences the process before; a later one (after the store was reopened) raises Fenced when
+        somebody else came in between. The commit syncs the log, and the checkpoint copies what a crash left
+        in it into the database and syncs that, so a row that is visible now cannot vanish again, not even
+        when a sync has failed before. Raises StoreError.
+        """
+        async with self._store.write() as transaction:
+            [(owner,)] = await transaction.fetch("SELECT value FROM meta WHERE key = 'owner'")
+            if self._owned and owner != self._owner:
+                raise Fenced(f"owner={owner} has taken over from {self._owner}")
+            await transaction.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (self._owner,))
+            await transaction.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
+            [(last,)] = await transaction.fetch("SELECT max(csn) FROM commits")
+            first = await transaction.fetch("SELECT previous FROM redo ORDER BY csn LIMIT 1")
+            await transaction.commit()
+        await self._store.checkpoint("TRUNCATE")
+        self._owned = True
+        self.last_csn = last or 0
+        self.complete = not first or first[0][0] == 0
+
+    async def append(self, transaction: WriteTransaction, unit: Transaction, applied: int) -> RedoRow:
+        """Write data, commit row and redo row into the open `transaction`; the caller commits.
+
+        `applied` is what every store has: older redo rows may go, except the newest `retained_rows`. Raises
+        Fenced, AlreadyCommitted, or StoreUnavailable (ConstraintViolated when the data do not allow it).
+        """
+        [(owner, known, last)] = await transaction.fetch(
+            "SELECT (SELECT value FROM meta WHERE key = 'owner'), (SELECT csn FROM commits WHERE token = ?),"
+            " (SELECT max(csn) FROM commits)",
+            (unit.token,),
+        )
+        if owner != self._owner:
+            raise Fenced(f"owner={owner} has taken over from {self._owner}")
+        if known is not None:
+            raise AlreadyCommitted(known)
+        row = RedoRow(csn=max(last or 0, self.floor) + 1, previous=last or 0, token=unit.token, writes=write_set(unit))
+        for sql, parameters in unit.sqlite.writes:
+            await transaction.execute(sql, parameters)
+        await transaction.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
+        text = msgspec.json.encode(row.writes).decode()
+        await transaction.execute("INSERT INTO redo VALUES (?, ?, ?, ?)", (row.csn, row.previous, row.token, text))
+        if row.csn % _COLLECT_EVERY == 0 and applied > self._retained_rows:
+            await transaction.execute("DELETE FROM redo WHERE csn <= ?", (applied - self._retained_rows,))
+            self.complete = False
+        return row
+
+    def committed(self, row: RedoRow) -> None:
+        """Note that `row` is durable."""
+        self.last_csn = max(self.last_csn, row.csn)
+
+    def raise_floor(self, applied: int) -> None:
+        """Never give out a number that some store has seen, even if this log has lost it."""
+        self.floor = max(self.floor, applied)
+
+    async def after(self, csn: int) -> list[RedoRow]:
+        """Return the next rows after `csn`, in order, a few dozen at most. Raises StoreUnavailable."""
+        rows = await self._store.fetch(
+            "SELECT csn, previous, token, write_set FROM redo WHERE csn > ? ORDER BY csn LIMIT ?", (csn, _BATCH)
+        )
+        return [
+            RedoRow(csn=number, previous=previous, token=token, writes=msgspec.json.decode(text, type=WriteSet))
+            for number, previous, token, text in rows
+        ]
+
+    async def count_up_to(self, csn: int) -> int:
+        """Return how many commits have a number of at most `csn`. Raises StoreUnavailable."""
+        [(count,)] = await self._store.fetch("SELECT count(*) FROM commits WHERE csn <= ?", (csn,))
+        return int(count)
+
+    async def csn_of(self, token: str) -> int | None:
+        """Return the number of `token`, None when it is not committed. Raises StoreUnavailable."""
+        rows = await self._store.fetch("SELECT csn FROM commits WHERE token = ?", (token,))
+        return rows[0][0] if rows else None
+
+
+def write_set(unit: Transaction) -> WriteSet:
+    """Return the buffered writes of `unit` for the other stores, in the form that is logged."""
+    return WriteSet(
+        redis=[[str(part) for part in command] for command in unit.redis.writes],
+        graph=[(cypher, dict(parameters)) for cypher, parameters in unit.graph.writes],
+    )

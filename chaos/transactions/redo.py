@@ -1,0 +1,143 @@
+"""The system under test with a redo log: the right one, which must hold under every fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
+from chaos.history.model import StoreImage
+from chaos.transactions.applier import Applier
+from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.coordinator import Coordinator
+from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary
+from chaos.transactions.stores import Stores
+from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Resolution, Site
+from chaos.workload import Workload, load
+from chaos.workload.base import WorkRefused
+
+_SET_UP_S = 15.0
+_PING_S = 0.8
+
+
+class RedoSystem:
+    """`Coordinator` behind the `System` protocol, with the workload that the site's configuration names.
+
+    The class attributes are seams: a planted bug is a subclass that changes one of them.
+    """
+
+    synchronous: str | None = None
+    redis_secondary = RedisSecondary
+    graph_secondary = GraphSecondary
+
+    def __init__(self) -> None:
+        """Nothing is connected; `set_up` or `open` comes first."""
+        self._stores: Stores | None = None
+        self._workload: Workload | None = None
+        self._coordinator: Coordinator | None = None
+
+    async def set_up(self, site: Site) -> None:
+        """Create schema and first rows in each store, then let go of them. Raises StoreError."""
+        workload = load(site.config.workload)
+        genesis = workload.genesis()
+        stores = Stores(site, synchronous=self.synchronous)
+        log = CommitLog(stores.sqlite)
+        schema = tuple((sql, ()) for sql in genesis.sqlite_schema)
+        try:
+            await stores.sqlite.open()
+            await log.create((*schema, *genesis.rows.sqlite))
+            stores.graph.open()
+            await stores.graph.wait_ready(_SET_UP_S)
+            for secondary in (
+                RedisSecondary(stores.redis_applier, genesis, log),
+                GraphSecondary(stores.graph, genesis, log),
+            ):
+                await secondary.applied()
+        finally:
+            await stores.close()
+
+    async def open(self, site: Site) -> None:
+        """Connect, take over the commit log, and begin to bring the stores up. Raises StoreUnavailable."""
+        self._workload = load(site.config.workload)
+        genesis = self._workload.genesis()
+        stores = Stores(site, synchronous=self.synchronous)
+        log = CommitLog(stores.sqlite)
+        stores.graph.can_rebuild = lambda: log.complete
+        secondaries: tuple[Secondary, ...] = (
+            self.redis_secondary(stores.redis_applier, genesis, log),
+            self.graph_secondary(stores.graph, genesis, log),
+        )
+        appliers = [Applier(secondary, log, site) for secondary in secondaries]
+        self._stores = stores
+        self._coordinator = Coordinator(stores, log, appliers, site)
+        try:
+            await self._coordinator.open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def transact(self, request: Request) -> Outcome:
+        """Run the workload's body in a transaction; every way to end becomes an outcome."""
+        assert self._coordinator is not None
+        assert self._workload is not None
+        try:
+            async with self._coordinator.transaction(deadline_s=request.deadline_s, token=request.token) as unit:
+                await self._workload.perform(unit, request.spec)
+        except (WorkRefused, TransactionAborted) as error:
+            return Aborted(reason=str(error))
+        except TransactionInDoubt as error:
+            return InDoubt(reason=str(error))
+        assert unit.csn is not None
+        return Committed(csn=unit.csn, applied=unit.applied)
+
+    async def recover(self, in_doubt: Sequence[str]) -> Mapping[str, Resolution]:
+        """Bring the stores up to the log, waiting a few seconds at most, and look up the tokens."""
+        assert self._coordinator is not None
+        return await self._coordinator.recover(in_doubt)
+
+    async def read_back(self) -> Mapping[str, StoreImage]:
+        """Read each store itself. Raises StoreError when one does not answer."""
+        return await read_back(self._stores, self._workload)
+
+    async def ping(self) -> Mapping[str, bool]:
+        """Ask each store for nothing, all at once, for 0.8 s at most."""
+        return await ping(self._stores)
+
+    async def close(self) -> None:
+        """Stop the coordinator and close every connection and the graph's process. Idempotent."""
+        if self._coordinator is not None:
+            await self._coordinator.close()
+            self._coordinator = None
+
+
+async def read_back(stores: Stores | None, workload: Workload | None) -> Mapping[str, StoreImage]:
+    """Read what each store holds now, one after the other. Raises StoreError."""
+    assert stores is not None
+    assert workload is not None
+    return {
+        "sqlite": await workload.image_sqlite(stores.sqlite),
+        "redis": await workload.image_redis(stores.redis),
+        "graph": await workload.image_graph(stores.graph),
+    }
+
+
+async def ping(stores: Stores | None) -> Mapping[str, bool]:
+    """Ask each store for nothing, all at once; one that does not answer within 0.8 s counts as away."""
+    assert stores is not None
+    requests = {
+        "sqlite": stores.sqlite.fetch("SELECT 1"),
+        "redis": stores.redis.execute("PING"),
+        "graph": stores.graph.query("RETURN 1"),
+    }
+    answers = await asyncio.gather(*(_answers(request) for request in requests.values()))
+    return dict(zip(requests, answers, strict=True))
+
+
+async def _answers(request: Awaitable[Any]) -> bool:
+    try:
+        async with asyncio.timeout(_PING_S):
+            await request
+    except (StoreError, TimeoutError):
+        return False
+    return True

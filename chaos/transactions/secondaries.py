@@ -1,0 +1,133 @@
+"""The stores that follow the commit log. Each remembers in itself how far it has come.
+
+The number of the last applied transaction moves in the same atomic step as the transaction's own writes. So a
+repeated or late request is seen to be one, and a store that lost its tail tells the truth about where it is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from chaos.errors import StoreUnavailable
+from chaos.stores.graph import GraphStore
+from chaos.stores.redis import RedisStore, Script
+from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.workload.base import Genesis
+
+APPLIED_KEY = "chaos:applied"
+REFUSED_KEY = "chaos:refused"
+
+# A script runs alone but is not undone when a command in it fails. The first command failing means that nothing
+# was written (the server is out of memory, or a read-only replica), so the error is returned and the request may
+# be repeated. A later one can only fail because of the data's own type, which no repetition cures: the rest is
+# still applied, and the failure is kept for people to see.
+_RUN = """
+for i, command in ipairs(cjson.decode(ARGV[3])) do
+  local answer = redis.pcall(unpack(command))
+  if type(answer) == 'table' and answer.err then
+    if i == 1 then return redis.error_reply(answer.err) end
+    redis.call('HSET', KEYS[2], ARGV[1] .. ':' .. i, answer.err)
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1])
+return 'applied'
+"""
+
+_CHECK = """
+local applied = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if applied >= tonumber(ARGV[1]) then return 'already' end
+if applied < tonumber(ARGV[2]) then return 'gap' end
+"""
+
+APPLY = Script(_CHECK + _RUN)
+APPLY_UNCHECKED = Script(_RUN)
+_SEED = Script("if redis.call('EXISTS', KEYS[1]) == 1 then return 'already' end\n" + _RUN)
+
+
+class Secondary(Protocol):
+    """A store that follows the commit log."""
+
+    name: str
+
+    async def applied(self) -> int:
+        """Ask the store for the number of its last transaction; an empty store is given its first rows, 0.
+
+        Raises StoreError.
+        """
+
+    async def apply(self, row: RedoRow) -> bool:
+        """Apply `row`, once however often it is asked for; False when rows before it are missing.
+
+        Raises StoreUnavailable, or StoreInDoubt when it may have been applied.
+        """
+
+
+class RedisSecondary:
+    """Redis: one script per transaction."""
+
+    name = "redis"
+    script = APPLY
+
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
+        """Follow `log` with `store`, a client of the applier's own, so that readers cannot starve it."""
+        self.store = store
+        self.log = log
+        self._genesis = genesis
+
+    async def applied(self) -> int:
+        """Ask for the number; a server that has lost everything starts again from the first rows."""
+        value = await self.store.execute("GET", APPLIED_KEY)
+        if value is not None:
+            return int(value)
+        commands = [[str(part) for part in command] for command in self._genesis.rows.redis]
+        await self.store.evaluate(_SEED, (APPLIED_KEY, REFUSED_KEY), ("0", "0", json.dumps(commands)))
+        return 0
+
+    async def apply(self, row: RedoRow) -> bool:
+        """Run the script with the transaction's commands."""
+        arguments = (str(row.csn), str(row.previous), json.dumps(row.writes.redis))
+        outcome = await self.store.evaluate(self.script, (APPLIED_KEY, REFUSED_KEY), arguments)
+        return bool(outcome != "gap")
+
+
+class GraphSecondary:
+    """The graph: one transaction per transaction."""
+
+    name = "graph"
+    checked = True
+
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
+        """Follow `log` with `store`; the log is also asked how much there should be."""
+        self.store = store
+        self.log = log
+        self._genesis = genesis
+        self._verified = 0
+
+    async def applied(self) -> int:
+        """Ask for the number; after each start of the engine also check that nothing below it is missing.
+
+        A damaged log that the engine accepts silently shows as a hole in the numbers. As long as the commit
+        log goes back to the first transaction, a file with holes is set aside and made again.
+        """
+        state = await self.store.wait_ready(1.0)
+        applied = await self.store.applied()
+        if applied is None:
+            await self.store.seed(self._genesis.graph_schema, self._genesis.rows.graph)
+            return 0
+        if state.generation != self._verified:
+            if state.applied is not None:
+                await self._verify(state.applied, state.count)
+            self._verified = state.generation
+        return applied
+
+    async def _verify(self, applied: int, count: int) -> None:
+        expected = 1 + await self.log.count_up_to(applied)  # one more: number 0 of the first rows
+        if count < expected and self.log.complete:
+            await self.store.set_aside()
+            raise StoreUnavailable(self.name, f"count={count} transactions up to csn={applied}, not {expected}")
+
+    async def apply(self, row: RedoRow) -> bool:
+        """Run the transaction's statements and its mark in one transaction of the graph."""
+        outcome = await self.store.apply(row.csn, row.previous, row.token, row.writes.graph, checked=self.checked)
+        return outcome != "gap"

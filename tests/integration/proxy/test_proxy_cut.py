@@ -1,0 +1,210 @@
+"""Connections cut at once (disconnect) and a port where nobody listens (refuse)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from chaos.errors import HealFailed
+from chaos.faults.network.client import ProxyProcess
+
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[int], Awaitable[Pair]]
+Accepting = tuple[int, asyncio.Queue[Pair]]
+Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+Client = Callable[..., redis.asyncio.Redis]
+
+
+async def test_rst_cuts_idle_connections_on_both_sides(proxies: ProxyProcess, accepting: Accepting, dial: Dial) -> None:
+    """Clients and server read ECONNRESET on connections where nothing was going on; new ones work."""
+    upstream_port, accepted = accepting
+    port = await proxies.add("redis", "127.0.0.1", upstream_port)
+    pairs = [(await dial(port), await accepted.get()) for _ in range(3)]
+    lever = proxies.lever("redis")
+    assert await lever.inject("f0", "network.disconnect", {"how": "rst"}) == {"connections_cut": 3}
+    for (reader, _), (server_reader, _) in pairs:
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        with pytest.raises(ConnectionResetError):
+            await server_reader.read()
+    _, writer = await dial(port)
+    writer.write(b"ping")
+    server_reader, _ = await accepted.get()
+    assert await server_reader.readexactly(4) == b"ping"
+    assert await lever.heal("f0") == {"connections_cut": 3}
+    assert await lever.heal("f0") == {}
+
+
+async def test_fin_closes_both_sides_after_what_was_on_its_way(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """Both peers read what the proxy still held, then end of file; bytes sent later are not passed on."""
+    upstream_port, accepted = accepting
+    reader, writer = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
+    server_reader, server_writer = await accepted.get()
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.latency", {"delay_s": 60.0})
+    writer.write(b"question")
+    server_writer.write(b"greeting")
+
+    async def held() -> bool:
+        return (await proxies.state())["redis"].buffered_bytes == 16
+
+    await eventually(held)
+    assert await lever.inject("f1", "network.disconnect", {"how": "fin"}) == {"connections_cut": 1}
+    assert await reader.read() == b"greeting"
+    writer.write(b"too late")
+    assert await server_reader.read() == b"question"
+    writer.close()
+    server_writer.close()
+
+    async def gone() -> bool:
+        return (await proxies.state())["redis"].connections == 0
+
+    await eventually(gone)
+    assert (await proxies.state())["redis"].request_bytes == len(b"question")
+
+
+async def test_fin_closes_for_good_although_a_peer_keeps_its_half_open(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """Peers that ignore the end of file do not keep the connection alive."""
+    upstream_port, accepted = accepting
+    reader, _ = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
+    await accepted.get()
+    await proxies.lever("redis").inject("f0", "network.disconnect", {"how": "fin"})
+    assert await reader.read() == b""
+
+    async def gone() -> bool:
+        return (await proxies.state())["redis"].connections == 0
+
+    await eventually(gone)
+    assert (await proxies.state())["redis"].connections_total == 1
+
+
+@pytest.mark.requires("redis")
+async def test_disconnect_after_the_request_leaves_it_executed(
+    proxies: ProxyProcess, redis_port: int, redis_client: Client
+) -> None:
+    """A client that is blocked in a command gets an error, once; the next command opens a new connection."""
+    port = await proxies.add("redis", "127.0.0.1", redis_port)
+    direct, through = redis_client(redis_port), redis_client(port)
+    await through.ping()
+    waiting = asyncio.create_task(through.blpop(["queue"], timeout=0))
+    while (await direct.info("clients"))["blocked_clients"] != 1:
+        pass  # each turn is a round trip to the server
+    await proxies.lever("redis").inject("f0", "network.disconnect", {"how": "rst"})
+    with pytest.raises(RedisConnectionError):
+        await waiting
+    assert await redis_client(port).ping()
+
+
+@pytest.mark.requires("redis")
+async def test_refuse_refuses_until_healed_on_the_same_port(
+    proxies: ProxyProcess, redis_port: int, redis_client: Client, dial: Dial
+) -> None:
+    """Open connections are reset, new ones get ECONNREFUSED, and the port works again after the heal."""
+    port = await proxies.add("redis", "127.0.0.1", redis_port)
+    reader, writer = await dial(port)
+    writer.write(b"PING\r\n")
+    assert await reader.readline() == b"+PONG\r\n"
+    lever = proxies.lever("redis")
+    evidence = await lever.inject("f0", "network.refuse", {"cut": True})
+    assert evidence == {"listener_closed": 1, "connections_cut": 1, "probe_refused": 1}
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    for _ in range(3):
+        with pytest.raises(ConnectionRefusedError):
+            await dial(port)
+    assert not (await proxies.state())["redis"].is_listening
+    assert await lever.heal("f0") == evidence
+    assert await lever.heal("f0") == {}
+    assert await redis_client(port).ping()
+
+
+async def test_refuse_without_cut_spares_open_connections(proxies: ProxyProcess, echo_port: int, dial: Dial) -> None:
+    """Only new connections are refused, and the heal works beside those that stayed open."""
+    port = await proxies.add("redis", "127.0.0.1", echo_port)
+    reader, writer = await dial(port)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    lever = proxies.lever("redis")
+    assert await lever.inject("f0", "network.refuse", {"cut": False}) == {"listener_closed": 1, "probe_refused": 1}
+    writer.write(b"two")
+    assert await reader.readexactly(3) == b"two"
+    with pytest.raises(ConnectionRefusedError):
+        await dial(port)
+    await lever.heal("f0")
+    assert await dial(port)
+
+
+async def test_port_stays_closed_until_the_last_refuse_is_healed(
+    proxies: ProxyProcess, echo_port: int, dial: Dial
+) -> None:
+    """Two faults that overlap do not heal each other, in whatever order they end."""
+    port = await proxies.add("redis", "127.0.0.1", echo_port)
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.refuse", {})
+    await lever.inject("f1", "network.refuse", {})
+    await lever.heal("f0")
+    with pytest.raises(ConnectionRefusedError):
+        await dial(port)
+    await lever.heal("f1")
+    assert await dial(port)
+
+
+async def test_heal_that_fails_says_so_and_can_be_repeated(proxies: ProxyProcess, echo_port: int, dial: Dial) -> None:
+    """Somebody who listens on our very port makes the heal fail, until they are gone."""
+    port = await proxies.add("redis", "127.0.0.1", echo_port)
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.refuse", {})
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(HealFailed, match="proxy redis: fault f0 could not be healed.*Address already in use"):
+            await lever.heal("f0")
+        assert list((await proxies.state())["redis"].faults) == ["f0"]
+    assert (await lever.heal("f0"))["probe_refused"] == 1
+    assert await dial(port)
+
+
+async def test_connections_kept_waiting_are_cut_too(
+    proxies: ProxyProcess, echo_port: int, dial: Dial, eventually: Eventually
+) -> None:
+    """A disconnect reaches clients that a partition has not let in."""
+    port = await proxies.add("redis", "127.0.0.1", echo_port)
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.partition", {})
+    reader, _ = await dial(port)
+
+    async def waits() -> bool:
+        return (await proxies.state())["redis"].opening == 1
+
+    await eventually(waits)
+    assert await lever.inject("f1", "network.disconnect", {}) == {"connections_cut": 1}
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert (await proxies.state())["redis"].opening == 0
+
+
+async def test_disconnect_with_nothing_to_cut_has_no_evidence(proxies: ProxyProcess, echo_port: int) -> None:
+    """Without a connection the fault did not land, and the counter says so."""
+    await proxies.add("redis", "127.0.0.1", echo_port)
+    assert await proxies.lever("redis").inject("f0", "network.disconnect", {}) == {"connections_cut": 0}
+
+
+async def test_two_proxies_are_cut_separately(proxies: ProxyProcess, echo_port: int, dial: Dial) -> None:
+    """A disconnect and a refuse of one proxy leave the other's connections and port alone."""
+    await proxies.add("redis", "127.0.0.1", echo_port)
+    other_port = await proxies.add("other", "127.0.0.1", echo_port)
+    reader, writer = await dial(other_port)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    await proxies.lever("redis").inject("f0", "network.refuse", {})
+    await proxies.lever("redis").inject("f1", "network.disconnect", {})
+    writer.write(b"two")
+    assert await reader.readexactly(3) == b"two"
+    assert await dial(other_port)

@@ -1,0 +1,41 @@
+"""The experiments of this repository, once each on both engines, and the mutants that some of them must catch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
+
+pytestmark = [pytest.mark.requires("redis", "kuzu", "shim"), pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
+    """Exit 0: passed, or failed exactly as its expectation says."""
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0")
+    assert done.code == 0, done.out + done.err
+
+
+@pytest.mark.requires("ladybug")
+@pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py"])
+def test_an_experiment_ends_as_declared_on_ladybug(chaos_command, name: str) -> None:
+    """The living fork of the graph engine takes kuzu's place by name."""
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug")
+    assert done.code == 0, done.out + done.err
+    assert done.json("run.json")["stores"]["graph"]["engine"] == "ladybug"
+
+
+def test_the_naive_coordinator_is_caught_with_a_table(chaos_command) -> None:
+    """The check names the torn transactions and which store kept what."""
+    done = chaos_command("run", ROOT / "experiments" / "naive_coordinator.py", "--seed", "1")
+    assert done.code == 0, done.out + done.err
+    verdict = json.loads((done.folder / "checks" / "atomic.json").read_text())
+    assert verdict["valid"] == "invalid"
+    torn = [row for row in verdict["details"]["table"] if row["verdict"] == "torn"]
+    assert torn
+    assert all({"sqlite", "redis", "graph"} <= row.keys() for row in torn)
+    assert "torn" in done.out

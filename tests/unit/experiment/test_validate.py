@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+from chaos import Experiment, Guards, KnownFailure, Limits, Recovery, checks, faults, probes, stores, systems, when, workload
+from chaos.experiment.places import refine
+from chaos.experiment.validate import problems_of
+from chaos.faults.base import Fault
+
+
+@dataclass(frozen=True)
+class Touch(Fault):
+    """A fault of the user's own that aims at a store."""
+
+    kind: ClassVar[str] = "test.touch"
+    bites: ClassVar[tuple[str, ...]] = ("touches",)
+
+    store: str
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the store."""
+        return {"store": self.store}
+
+
+def experiment(**changes: Any) -> Experiment:
+    """Return a good experiment with some fields changed."""
+    fields: dict[str, Any] = {
+        "id": "good",
+        "hypothesis": "Nothing is torn within 10 s.",
+        "stores": (stores.SQLite(), stores.Redis(), stores.Graph()),
+        "workload": workload.Transfers(seconds=10),
+        "checks": (checks.Atomic(), checks.Durable()),
+    }
+    return Experiment(**{**fields, **changes})
+
+
+def slugs(value: Experiment) -> list[str]:
+    return sorted(problem.slug for problem in problems_of(value))
+
+
+def test_good_experiment_has_no_problems() -> None:
+    """A complete experiment with every kind of rule is accepted."""
+    value = experiment(
+        tags=("network", "two-words"),
+        system=systems.Naive(),
+        steady_state=[probes.PingAll(within=0.5), probes.Commits(at_least=1)],
+        schedule=[
+            when.at("2s").do(faults.Partition("redis")).heal(after="7.9s"),
+            when.phase("compensating").do(faults.Pause("worker")).heal(at=when.phase("acknowledged", nth=9)),
+            when.random(between=(3, "9s")).do(faults.Kill("graph"), Touch("sqlite")),
+        ],
+        recovery=Recovery(budget=1, hold=0),
+        guards=Guards(before=0, during=0, after=0),
+        limits=Limits(wall="2m"),
+        expect=KnownFailure(check="atomic", also=("durable",), reason="It commits store by store."),
+    )
+    assert problems_of(value) == []
+
+
+def test_defaults_are_good() -> None:
+    """What must be given is enough."""
+    value = Experiment(
+        id="small",
+        hypothesis="It holds.",
+        stores=(stores.Graph(), stores.SQLite(), stores.Redis()),
+        workload=workload.Transfers(),
+    )
+    assert problems_of(value) == []
+    assert [check.name for check in value.checks] == [check.name for check in checks.standard()]
+
+
+def rule(at: Any, fault: Fault | None = None) -> Any:
+    return when.at(at).do(fault or faults.Pause("redis"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"id": "Upper"}, ["bad-id"]),
+        ({"id": "a--b"}, ["bad-id"]),
+        ({"id": "../up"}, ["bad-id"]),
+        ({"id": None}, ["bad-id"]),
+        ({"id": "x" * 61}, ["long-id"]),
+        ({"hypothesis": ""}, ["bad-hypothesis"]),
+        ({"hypothesis": "No full stop"}, ["bad-hypothesis"]),
+        ({"hypothesis": "Two of them. Here."}, ["bad-hypothesis"]),
+        ({"tags": ("Not Good",)}, ["bad-tag"]),
+        ({"tags": "network"}, ["wrong-kind"]),
+        ({"tags": (3,)}, ["wrong-item"]),
+        ({"system": "redo"}, ["wrong-kind"]),
+        ({"system": systems.Redo}, ["wrong-kind"]),
+        ({"workload": None}, ["wrong-kind"]),
+        ({"workload": stores.SQLite()}, ["wrong-kind"]),
+        ({"workload": workload.Transfers(clients=0)}, ["out-of-range"]),
+        ({"recovery": "10s"}, ["wrong-kind"]),
+        ({"recovery": Recovery(budget="1ms", hold="11m")}, ["out-of-range", "out-of-range", "wall-too-short"]),
+        ({"guards": Guards(during=-1)}, ["out-of-range"]),
+        ({"limits": Limits(wall="9s")}, ["wall-too-short"]),
+        ({"limits": Limits(wall="never")}, ["not-a-time"]),
+        ({"stores": stores.SQLite()}, ["wrong-kind"]),
+        ({"stores": (stores.SQLite(), stores.Redis())}, ["store-count"]),
+        ({"stores": (stores.SQLite(), stores.Redis(), stores.Graph(), stores.Graph())}, ["store-count"]),
+        ({"stores": (stores.SQLite, stores.Redis(), stores.Graph())}, ["wrong-item"]),
+        ({"steady_state": (3,)}, ["wrong-item"]),
+        ({"steady_state": (probes.Commits(at_least=0),)}, ["out-of-range"]),
+        ({"schedule": (when.at("1s"),)}, ["no-fault"]),
+        ({"schedule": (3,)}, ["wrong-item"]),
+        ({"schedule": (rule("1s", Touch("postgres")),)}, ["unknown-store"]),
+        ({"schedule": (rule("1s", faults.Partition("sqlite")),)}, ["not-networked"]),
+        ({"schedule": (when.phase("sqlite.comitted").do(faults.Kill("worker")),)}, ["unknown-phase"]),
+        ({"schedule": (rule("1s").heal(at=when.phase("nowhere")),)}, ["unknown-phase"]),
+        ({"system": systems.Naive(), "schedule": (when.phase("queued").do(faults.Kill("worker")),)}, ["unknown-phase"]),
+        ({"schedule": (rule("10s"),)}, ["after-load"]),
+        ({"schedule": (when.random(between=("9s", "10s")).do(faults.Kill("worker")),)}, ["after-load"]),
+        ({"schedule": (rule("8s").heal(after="2s"),)}, ["heal-after-load"]),
+        ({"schedule": (when.random(between=(1, 5)).do(faults.Pause("redis")).heal(after="6s"),)}, ["heal-after-load"]),
+        ({"schedule": (rule(0),)}, ["no-work-before"]),
+        ({"checks": ()}, ["no-check"]),
+        ({"checks": (checks.Atomic(), checks.Atomic())}, ["check-twice"]),
+        ({"checks": (checks.Atomic,)}, ["wrong-item"]),
+        ({"checks": ("atomic",)}, ["wrong-item"]),
+        ({"expect": "atomic"}, ["wrong-kind"]),
+        ({"expect": KnownFailure(check="atomik", reason="Because.")}, ["unknown-check"]),
+        ({"expect": KnownFailure(check="atomic", also=("zombie",), reason="Because.")}, ["unknown-check"]),
+        ({"expect": KnownFailure(check="atomic", reason=" ")}, ["no-reason"]),
+        ({"expect": KnownFailure(check=3, reason="Because.")}, ["wrong-kind"]),  # type: ignore[arg-type]
+    ],
+)
+def test_each_mistake_is_told_once(changes: dict[str, Any], expected: list[str]) -> None:
+    """Each mistake is found, and none is told twice under another name."""
+    assert slugs(experiment(**changes)) == expected
+
+
+def test_own_systems_name_their_own_phases() -> None:
+    """Only the user knows the phases of the user's own system."""
+    value = experiment(system=systems.Own("Mine"), schedule=(when.phase("my.phase").do(faults.Kill("worker")),))
+    assert problems_of(value) == []
+
+
+def test_mistakes_in_one_field_do_not_hide_those_of_others() -> None:
+    """Everything is told at once: shapes, values and what lies between values."""
+    value = experiment(
+        id="No",
+        workload=workload.Transfers(rate=0, seconds=5),
+        schedule=(3, when.at("6s").do(faults.Kill("nobody")), when.phase("nowhere", nth=0).do(Touch("sqlite"))),
+        limits=None,
+    )
+    assert slugs(value) == [
+        "after-load",
+        "bad-id",
+        "bad-nth",
+        "out-of-range",
+        "unknown-phase",
+        "unknown-target",
+        "wrong-item",
+        "wrong-kind",
+    ]
+
+
+def test_near_misses_are_suggested() -> None:
+    """A misspelt phase or check comes with the name that was probably meant."""
+    value = experiment(
+        schedule=(when.phase("sqlite.comitted").do(faults.Kill("worker")),),
+        expect=KnownFailure(check="atomik", reason="Because."),
+    )
+    texts = sorted(problem.text for problem in problems_of(value))
+    assert [text.rpartition("perhaps ")[2] for text in texts] == ["atomic", "sqlite.committed"]
+
+
+def test_lines_are_those_of_the_arguments() -> None:
+    """A problem stands at the argument it names, not at the line on which the call begins."""
+    first = _line_of("MARK")
+    value = experiment(
+        workload=workload.Transfers(  # MARK
+            accounts=1,
+            clients=2,
+            rate=0,
+        ),
+        limits=Limits(
+            wall="1h",
+        ),
+        recovery=Recovery(hold="2h", budget="1s"),
+    )
+    found = [(problem.line - first, problem.text.partition("=")[0]) for problem in refine(problems_of(value))]
+    assert found == [(1, "Transfers(accounts"), (3, "Transfers(rate"), (6, "Limits(wall"), (8, "Recovery(hold")]
+
+
+def _line_of(mark: str) -> int:
+    with open(__file__, encoding="utf-8") as file:
+        return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(f"# {mark}"))
