@@ -36,7 +36,7 @@ class Durable:
             witnesses=[_witness(history, *loss) for loss in losses[:WITNESS_LIMIT]],
             count=len(losses),
             unknown=_unknown(history, context, acknowledged),
-            holds=f"all {count_of(acknowledged, 'acknowledged transaction')} in every store"
+            holds=f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
             + (f", and {len(kept) - acknowledged} that recovery called committed" if len(kept) > acknowledged else ""),
             details={
                 "acknowledged": acknowledged,

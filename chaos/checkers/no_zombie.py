@@ -35,7 +35,7 @@ class NoZombie:
             witnesses=[_witness(history, *found) for found in risen[:WITNESS_LIMIT]],
             count=len(risen),
             unknown=blind_spots(history, context.stores),
-            holds=f"none of {count_of(len(dead), 'aborted transaction')} in any store"
+            holds=f"{count_of(len(dead), 'aborted transaction')}, none in any store"
             if dead
             else "no transaction was reported aborted",
             details={

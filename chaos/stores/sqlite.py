@@ -262,7 +262,7 @@ class SQLiteStore:
     async def _connect(self, *, read_only: bool) -> aiosqlite.Connection:
         connection = await aiosqlite.connect(self._path, isolation_level=None, timeout=self._busy_timeout_s)
         try:
-            answer = list(await connection.execute_fetchall("PRAGMA journal_mode=WAL"))[0][0]
+            [(answer,)] = await connection.execute_fetchall("PRAGMA journal_mode=WAL")
             if answer != "wal":
                 raise StoreUnavailable(_NAME, f"journal_mode={answer} after asking for wal")
             for pragma in self._pragmas(read_only=read_only):

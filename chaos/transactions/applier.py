@@ -98,9 +98,9 @@ class Applier:
         self._work.clear()
         while self._offered and self._offered[0].csn <= self.applied:
             self._offered.popleft()
-        if not self._offered or self._offered[0].previous > self.applied:
-            if self._log.last_csn > self.applied:
-                self._offered = deque(await self._log.after(self.applied))
+        at_hand = self._offered and self._offered[0].previous <= self.applied
+        if not at_hand and self._log.last_csn > self.applied:
+            self._offered = deque(await self._log.after(self.applied))
         return self._offered[0] if self._offered else None
 
     async def _woken(self) -> bool:

@@ -105,9 +105,7 @@ def zig_compiler(machine: str) -> list[str]:
     """
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
-        raise BuildFailed(
-            "no C compiler found (tried CC, cc, gcc, clang and ziglang); install one, or ziglang with pip"
-        )
+        raise BuildFailed("no C compiler found (tried CC, cc, gcc, clang and ziglang); install one or ziglang")
     headers = Path(spec.origin).parent / "lib" / "libc" / "include"
     family = {"x86_64": "x86"}.get(machine, machine)
     includes = [f"-isystem{headers / name}" for name in (f"{family}-linux-any", "any-linux-any")]

@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from chaos.backends.ports import Reservation
 from chaos.errors import HarnessError
@@ -66,7 +67,7 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._closed_by: set[object] = {self}
         self._connections: dict[int, Connection] = {}
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._opening: dict[int, tuple[asyncio.Task[None], socket.socket]] = {}
         self._toxics: dict[str, Toxic] = {}
         self._ordinal = 0
         self._failed_dials = 0
@@ -133,14 +134,12 @@ class Proxy:
     def cut_all(self, how: Cut) -> int:
         """Cut every connection, open or being made; return how many there were."""
         count = sum(connection.cut(how) for connection in list(self._connections.values()))
-        for task, client in self._opening.items():
-            if client.fileno() < 0:
-                continue  # decided already: its task has closed it and is about to end
+        opening, self._opening = self._opening, {}
+        for task, client in opening.values():
             if how == "rst":
                 close_resets(client)
             task.cancel()
-            count += 1
-        return count
+        return count + len(opening)
 
     def stop_listening(self, owner: object) -> None:
         """Close the listening socket until every owner has called `listen`; the port stays reserved.
@@ -187,9 +186,9 @@ class Proxy:
                 return
             client.setblocking(False)
             task = asyncio.get_running_loop().create_task(self._open(client, self._ordinal))
+            task.add_done_callback(partial(self._opened, client))
+            self._opening[self._ordinal] = task, client
             self._ordinal += 1
-            self._opening[task] = client
-            task.add_done_callback(self._opened)
 
     def _pause_accepting(self) -> None:
         """Look away for a moment: out of descriptors, the listening socket would stay readable and spin."""
@@ -203,27 +202,33 @@ class Proxy:
             asyncio.get_running_loop().add_reader(listener, self._accept)
 
     async def _open(self, client: socket.socket, ordinal: int) -> None:
-        """Make one accepted socket a connection, or reset it."""
+        """Make one accepted socket a connection and start it, or end it."""
         connection = Connection(ordinal, self._closed)
         try:
-            if not await self._admitted(client):
-                reset(client)
-                return
-            await connection.open(client, self.upstream, DIAL_TIMEOUT_S)
-        except (OSError, TimeoutError) as error:
-            self._failed_dials += 1
-            log.info("proxy %s cannot reach %s: %s", self.name, self.upstream, repr(error))
+            is_open = await self._admitted(client) and await self._dialed(client, connection)
+        except asyncio.CancelledError:
+            connection.abandon()
+            raise
+        finally:
+            self._opening.pop(ordinal, None)
+        if not is_open:
             connection.abandon()
             reset(client)
             return
-        except asyncio.CancelledError:  # cut: `client` was told before how to close
-            connection.abandon()
-            client.close()
-            raise
         self._connections[ordinal] = connection
         for toxic in list(self._toxics.values()):
             self._attach(toxic, connection)
         connection.start()
+
+    async def _dialed(self, client: socket.socket, connection: Connection) -> bool:
+        """Open the connection, or say in the log and the counters why that failed."""
+        try:
+            await connection.open(client, self.upstream, DIAL_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            self._failed_dials += 1
+            log.info("proxy %s cannot reach %s: %s", self.name, self.upstream, repr(error))
+            return False
+        return True
 
     async def _admitted(self, client: socket.socket) -> bool:
         """Ask every toxic, also those that come while we wait."""
@@ -234,9 +239,11 @@ class Proxy:
                 return False
         return True
 
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        del self._opening[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _opened(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """Close what was cut while it was opening, perhaps before its task had run at all."""
+        if task.cancelled():
+            client.close()  # cut_all has said whether this sends RST
+        elif (error := task.exception()) is not None:
             log.error("proxy %s could not open a connection", self.name, exc_info=error)
 
     def _attach(self, toxic: Toxic, connection: Connection) -> None:

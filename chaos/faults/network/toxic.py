@@ -55,11 +55,11 @@ class Toxic:
     async def stop(self, control: Control) -> None:
         """Take back what `start` did; the stages are gone already. Idempotent; also after a cancelled start."""
 
-    async def admit(self, client: socket.socket) -> bool:  # noqa: ARG002  # a kind may look at it
+    async def admit(self, client: socket.socket) -> bool:
         """Decide on a connection that was accepted and not yet dialed; False resets it. It may wait."""
         return True
 
-    def stage(self, connection: Connection, link: Link) -> Stage | None:  # noqa: ARG002  # for kinds that act
+    def stage(self, connection: Connection, link: Link) -> Stage | None:
         """Return how this fault acts on one direction of one connection; None when it leaves it alone.
 
         Asked once per link: in order of connection ordinal for those open at injection, then as they open.

@@ -95,7 +95,7 @@ async def test_disconnect_after_the_request_leaves_it_executed(
     port = await proxies.add("redis", "127.0.0.1", redis_port)
     direct, through = redis_client(redis_port), redis_client(port)
     await through.ping()
-    waiting = asyncio.create_task(through.blpop(["queue"], timeout=0))
+    waiting = asyncio.ensure_future(through.blpop(["queue"], timeout=0))
     while (await direct.info("clients"))["blocked_clients"] != 1:
         pass  # each turn is a round trip to the server
     await proxies.lever("redis").inject("f0", "network.disconnect", {"how": "rst"})
@@ -164,7 +164,7 @@ async def test_heal_that_fails_says_so_and_can_be_repeated(proxies: ProxyProcess
     lever = proxies.lever("redis")
     await lever.inject("f0", "network.refuse", {})
     with socket.create_server(("127.0.0.1", port)):
-        with pytest.raises(HealFailed, match="proxy redis: fault f0 could not be healed.*Address already in use"):
+        with pytest.raises(HealFailed, match=r"proxy redis: fault f0 could not be healed.*Address already in use"):
             await lever.heal("f0")
         assert list((await proxies.state())["redis"].faults) == ["f0"]
     assert (await lever.heal("f0"))["probe_refused"] == 1

@@ -79,12 +79,13 @@ async def test_stalled_request_is_executed_late(
 
 
 async def test_stall_delivers_late_to_a_client_that_waits(
-    proxies: ProxyProcess, accepting: Accepting, dial: Dial
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
 ) -> None:
     """Both directions go on where they stopped, whatever the peers sent meanwhile, and the connection lives."""
     upstream_port, accepted = accepting
     reader, writer = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
     server_reader, server_writer = await accepted.get()
+    await eventually(lambda: _open(proxies))
     lever = proxies.lever("redis")
     await lever.inject("f0", "network.partition", {"mode": "stall"})
     writer.write(b"question")
@@ -187,6 +188,7 @@ async def test_new_connection_under_a_full_partition_carries_nothing(
     await lever.inject("f0", "network.partition", {"mode": mode})
     with pytest.raises(RedisTimeoutError):
         await redis_client(port, GIVE_UP_S).set("key", "value")
+    assert await direct.get("key") is None  # and meanwhile the client's socket is closed for good
     evidence = await lever.heal("f0")
     assert evidence["connections_stalled"] == 1
     assert await redis_client(port).get("key") is None
@@ -200,7 +202,7 @@ async def test_waiting_connection_is_let_in_after_a_stall(
     port = await proxies.add("redis", "127.0.0.1", redis_port)
     lever = proxies.lever("redis")
     await lever.inject("f0", "network.partition", {"mode": "stall"})
-    counting = asyncio.create_task(redis_client(port).incr("n"))
+    counting = asyncio.ensure_future(redis_client(port).incr("n"))
     await eventually(lambda: _waiting(proxies))
     await lever.heal("f0")
     assert await counting == 1
@@ -213,7 +215,7 @@ async def test_waiting_connection_is_reset_after_a_discard(
     port = await proxies.add("redis", "127.0.0.1", redis_port)
     lever = proxies.lever("redis")
     await lever.inject("f0", "network.partition", {"mode": "discard"})
-    counting = asyncio.create_task(redis_client(port, 30).incr("n"))
+    counting = asyncio.ensure_future(redis_client(port, 30).incr("n"))
     await eventually(lambda: _waiting(proxies))
     await lever.heal("f0")
     with pytest.raises((RedisConnectionError, ConnectionResetError)):
@@ -232,6 +234,11 @@ async def test_other_proxy_is_untouched(proxies: ProxyProcess, redis_port: int, 
         await cut_off.incr("n")
     assert await other.incr("n") == 1
     assert (await proxies.state())["other"].faults == {}
+
+
+async def _open(proxies: ProxyProcess) -> bool:
+    """Tell whether the connection has both its sockets."""
+    return (await proxies.state())["redis"].connections == 1
 
 
 async def _waiting(proxies: ProxyProcess) -> bool:

@@ -271,7 +271,7 @@ async def test_mistakes_are_answered_with_their_reason(proxies: ProxyProcess, ec
         await proxies.add("other", "127.0.0.1", echo_port, listen_port=port)
     with pytest.raises(HarnessError, match="must be one of redis"):
         await proxies.lever("reddis").inject("f1", "network.latency", {"delay_s": 1.0})
-    with pytest.raises(HarnessError, match="must be one of network.disconnect, network.latency"):
+    with pytest.raises(HarnessError, match=r"must be one of network\.disconnect, network\.latency"):
         await lever.inject("f1", "network.lag", {})
     with pytest.raises(HarnessError, match="do not fit"):
         await lever.inject("f1", "network.latency", {"delay_ms": 1.0})

@@ -24,7 +24,7 @@ def _ask(sock: socket.socket, command: bytes) -> bytes:
 @contextmanager
 def _server(port: int) -> Iterator[socket.socket]:
     """Start a real server on `port`, yield a connection to it, and kill it with the connection open."""
-    command = [find_server().path, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    command = [str(find_server().path), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
