@@ -65,8 +65,6 @@ def pytest_collect_file(
     others = yield
     if not _is_experiment(file_path, parent.config):
         return others
-    if parent.config.getoption("--no-chaos"):
-        return []
     return [ExperimentFile.from_parent(parent, path=file_path)]
 
 
@@ -86,7 +84,12 @@ class ExperimentFile(pytest.File):
     """A file that declares experiments."""
 
     def collect(self) -> Iterator[ExperimentItem]:
-        """Yield an item for each experiment and seed. All mistakes in the file are one collection error."""
+        """Yield an item for each experiment and seed, or none with --no-chaos.
+
+        All mistakes in the file are one collection error.
+        """
+        if self.config.getoption("--no-chaos"):
+            return
         from chaos.errors import PlanError
         from chaos.experiment.loader import load_file
         from chaos.experiment.seeds import parse_seeds

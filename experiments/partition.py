@@ -7,7 +7,7 @@ EXPERIMENT = Experiment(
     hypothesis="Cutting Redis off while transactions commit tears none of them, and all is well 10 s after the heal.",
     tags=("network", "redis"),
     stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
-    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=9, deadline="800ms"),
+    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=9, deadline="500ms"),
     schedule=(
         # The third transaction is committed in SQLite, and not yet applied anywhere, when its connection is reset.
         when.phase("sqlite.committed", nth=3).do(faults.Disconnect("redis", how="rst")),

@@ -7,10 +7,10 @@ EXPERIMENT = Experiment(
     hypothesis="A Redis server that is killed loses no acknowledged transaction and is up to date soon after it is back.",
     tags=("process", "redis"),
     stores=(stores.SQLite(), stores.Redis(appendfsync="always"), stores.Graph()),
-    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=7, deadline="800ms"),
+    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=9, deadline="500ms"),
     schedule=(
-        when.at("1s").do(faults.Kill("redis")).heal(after="1s"),
-        when.phase("redis.applying", nth=150).do(faults.Kill("redis")).heal(after="500ms"),
-        when.random(between=("5s", "6s")).do(faults.Pause("redis")).heal(after="800ms"),
+        when.at("1s").do(faults.Kill("redis")).heal(after="1500ms"),
+        when.phase("redis.applying", nth=150).do(faults.Kill("redis")).heal(after="1s"),
+        when.random(between=("6s", "7s")).do(faults.Pause("redis")).heal(after="1200ms"),
     ),
 )

@@ -142,8 +142,10 @@ def _broken(plan: Plan, repeat: str, error: Exception) -> RunResult:
 
 def _text(result: RunResult) -> str:
     """Return what a person reads about a run: the report, or why there is none, and where the folder is."""
-    lines = [result.report.rstrip("\n")] if result.report else [_headline(result)]
-    if not result.report and result.message:
+    if result.report:
+        return result.report.rstrip("\n")
+    lines = [_headline(result)]
+    if result.message:
         lines.append(result.message)
     if result.folder is not None:
         lines.append(f"folder: {result.folder}")

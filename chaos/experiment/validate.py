@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from chaos._declare import Declared, seconds
-from chaos.checkers.model import Check
+from chaos.checkers import Check, standard
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
@@ -222,6 +222,14 @@ def _checks(experiment: Experiment) -> Iterator[Problem]:
     for name, count in Counter(names).items():
         if count > 1:
             yield experiment.problem(f"checks=...) must have {name} once, not {count} times", "drop one", "check-twice")
+    known = [check.name for check in standard()]
+    for name in names:
+        if name not in known:
+            yield experiment.problem(
+                f"checks=...{name}...) must be one of {', '.join(known)}{_closest(name, known)}",
+                "use a standard check, so that a stored run can be judged again without this file",
+                "foreign-check",
+            )
     expect = experiment.expect
     if expect is None or any(expect.problems()):
         return

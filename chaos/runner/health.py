@@ -16,7 +16,7 @@ from chaos.history.writer import HistoryWriter
 from chaos.runner.supervisor import Supervisor
 
 PING_TIMEOUT_S = 1.5
-PROBE_EVERY_S = 0.1
+PROBE_EVERY_S = 0.05
 QUIET_PROBE_EVERY_S = 1.0
 AGREE_EVERY_S = 0.1
 READ_TIMEOUT_S = 15.0
@@ -47,8 +47,8 @@ class Health:
         self._history.append("event", "probe", value={"ok": ok, "stores": stores, "occasion": occasion})
         return ok
 
-    def watch(self, disturbed: Callable[[], bool]) -> None:
-        """Probe in the background: every 0.1 s while `disturbed()` or until all answer again, else every second."""
+    def watch(self, disturbed: Callable[[int], bool]) -> None:
+        """Probe in the background: every 0.05 s after a fault began or ended, until all answer, else every second."""
         self._task = asyncio.get_running_loop().create_task(self._watch(disturbed))
 
     async def stop(self) -> None:
@@ -58,11 +58,11 @@ class Health:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def _watch(self, disturbed: Callable[[], bool]) -> None:
+    async def _watch(self, disturbed: Callable[[int], bool]) -> None:
         last_ns = 0
         ok = True
         while True:
-            due_s = PROBE_EVERY_S if disturbed() or not ok else QUIET_PROBE_EVERY_S
+            due_s = PROBE_EVERY_S if not ok or disturbed(last_ns) else QUIET_PROBE_EVERY_S
             if time.monotonic_ns() - last_ns >= due_s * 1e9:
                 last_ns = time.monotonic_ns()
                 ok = await self.ping("health")

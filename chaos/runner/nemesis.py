@@ -57,16 +57,16 @@ class Nemesis:
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._stopping = False
+        self._changed_ns = 0
 
     @property
     def open_faults(self) -> tuple[str, ...]:
         """Kinds of the faults that hold now, in the order of injection."""
         return tuple(state.rule.fault.kind for state in self._order if state.begun_ns is not None and not state.ended)
 
-    @property
-    def all_ended(self) -> bool:
-        """Whether every rule has been applied and healed."""
-        return all(state.ended for state in self._states)
+    def changed_since(self, moment_ns: int) -> bool:
+        """Whether a fault holds now, or one began or ended after `moment_ns` of the monotonic clock."""
+        return self._changed_ns >= moment_ns or bool(self.open_faults)
 
     @property
     def only_endless_left(self) -> bool:
@@ -110,12 +110,6 @@ class Nemesis:
         if stuck:
             raise HealFailed(f"could not heal {', '.join(stuck)}")
 
-    async def heal_endless(self) -> None:
-        """Heal the faults that were declared to hold until the load ends."""
-        for state in reversed(self._order):
-            if self._endless(state):
-                await self._heal(state)
-
     @staticmethod
     def _endless(state: RuleState) -> bool:
         return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase)
@@ -138,7 +132,7 @@ class Nemesis:
         async with state.lock:
             if state.begun_ns is not None or self._stopping:
                 return
-            state.begun_ns = time.monotonic_ns()
+            state.begun_ns = self._changed_ns = time.monotonic_ns()
             state.injection = Injection(rule.id)
             self._order.append(state)
             self._ledger.write(rule.id, "intended", {"kind": fault.kind, "arguments": fault.arguments()})
@@ -182,6 +176,7 @@ class Nemesis:
                 self._ledger.write(rule.id, "heal_failed", {"error": state.error})
                 return
             state.ended = True
+            self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
             value: dict[str, Any] = {"evidence": evidence, "landed": state.landed}
             self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)

@@ -200,7 +200,7 @@ class Run:
         assert nemesis is not None
         length_s = seconds(self._experiment.workload.seconds)
         history.append("event", "load_started", value={})
-        health.watch(lambda: bool(nemesis.open_faults))
+        health.watch(nemesis.changed_since)
         nemesis.start()
         load.start()
         started_ns = time.monotonic_ns()

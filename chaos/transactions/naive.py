@@ -17,7 +17,7 @@ from chaos.history.model import StoreImage
 from chaos.stores import policies
 from chaos.transactions.redo import ping, read_back
 from chaos.transactions.stores import Stores
-from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Resolution, Site
+from chaos.transactions.system import Aborted, Committed, Outcome, Request, Resolution, Site
 from chaos.transactions.unit import Transaction
 from chaos.workload import Workload, load
 from chaos.workload.base import WorkRefused, Writes
@@ -132,7 +132,10 @@ class NaiveSystem:
         for store in reversed(done):
             with suppress(StoreError):
                 await undo[store](writes)
-        return Aborted(reason=f"compensated {len(done)} stores: {reason}") if done else InDoubt(reason=reason)
+        if self._stores is not None and self._stores.sqlite.halted is not None:
+            with suppress(StoreError):
+                await self._stores.sqlite.reopen()
+        return Aborted(reason=f"compensated {len(done)} stores: {reason}")
 
     async def _commit_sqlite(self, writes: Writes) -> None:
         assert self._stores is not None

@@ -117,11 +117,12 @@ class GraphSecondary:
             return 0
         if state.generation != self._verified:
             if state.applied is not None:
-                await self._verify(state.applied, state.count)
+                await self.verify(state.applied, state.count)
             self._verified = state.generation
         return applied
 
-    async def _verify(self, applied: int, count: int) -> None:
+    async def verify(self, applied: int, count: int) -> None:
+        """Set the file aside when some of the `count` marks up to `applied` are missing. Raises StoreUnavailable."""
         expected = 1 + await self.log.count_up_to(applied)  # one more: number 0 of the first rows
         if count < expected and self.log.complete:
             await self.store.set_aside()

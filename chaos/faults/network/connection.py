@@ -9,6 +9,7 @@ from typing import Literal
 
 from chaos.faults.network.end import End, Signal
 from chaos.faults.network.link import Link
+from chaos.faults.network.sockets import connected
 
 Cut = Literal["rst", "fin"]
 """How a connection is cut: reset at once, or closed in order after what is on its way was sent."""
@@ -53,7 +54,8 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
-            await loop.create_connection(lambda: self._upstream, *upstream)
+            server = await connected(upstream)
+        await loop.create_connection(lambda: self._upstream, sock=server)
         await loop.connect_accepted_socket(lambda: self._client, client)
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ class NetworkFault(Fault):
         if not isinstance(store, str) or not store:
             yield self.problem(f"store={store!r}) must name a store", 'write for example "redis"', "no-store-name")
 
-    def toxic_arguments(self, rng: Random) -> dict[str, Any]:  # for kinds that draw
+    def toxic_arguments(self, rng: Random) -> dict[str, Any]:
         """Return what the toxic of this kind is made of; draws from `rng` only if the kind needs a seed."""
         return {name: value for name, value in self.arguments().items() if name != "store"}
 

@@ -80,7 +80,7 @@ class PartitionToxic(Toxic):
         # A client that gave up never got its SYN through in a real partition, so its bytes must not arrive.
         return not self._discards and not peer_left(client)
 
-    async def stop(self, control: Control) -> None:  # the stages did the rest
+    async def stop(self, control: Control) -> None:
         """Decide on the connections that wait."""
         self._healed.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import select
 import socket
@@ -29,6 +30,21 @@ def listening(host: str, port: int) -> socket.socket:
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()
+        raise
+    return sock
+
+
+async def connected(address: tuple[str, int]) -> socket.socket:
+    """Return a socket connected to an IPv4 address or a name that has one. Raises OSError.
+
+    Cancellation: safe; a peer that has accepted by then sees RST, where asyncio's own would send FIN.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        reset(sock)
         raise
     return sock
 

@@ -69,9 +69,9 @@ async def test_ended_connections_leave_nothing_behind(
 async def test_unreachable_upstream_resets_the_client(proxies: ProxyProcess, dial: Dial) -> None:
     """A client learns that nobody is behind the proxy by a reset, not by an orderly end."""
     with Reservation() as nobody:
-        reader, _ = await dial(await proxies.add("redis", "127.0.0.1", nobody.port))
+        port = await proxies.add("redis", "127.0.0.1", nobody.port)
         with pytest.raises(ConnectionResetError):
-            await reader.read()
+            await _read_all(dial, port)
     assert (await proxies.state())["redis"].failed_dials == 1
 
 
@@ -89,9 +89,8 @@ async def test_upstream_that_does_not_answer_the_dial_resets_the_client(
             filler.connect_ex(upstream.getsockname())
         proxy = Proxy("redis", upstream.getsockname())
         proxy.listen()
-        reader, _ = await dial(proxy.port)
         with pytest.raises(ConnectionResetError):
-            await reader.read()
+            await _read_all(dial, proxy.port)
         assert proxy.state().failed_dials == 1
         proxy.close()
         for filler in fillers:
@@ -290,6 +289,12 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     writer.transport.abort()
+
+
+async def _read_all(dial: Dial, port: int) -> bytes:
+    """Connect and read; a reset may come before asyncio has noticed that the connection was made."""
+    reader, _ = await dial(port)
+    return await reader.read()
 
 
 async def _ended(reader: asyncio.StreamReader) -> bool:

@@ -29,15 +29,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(name: str, text: str) -> None:
+    """Write a file below the current folder."""
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(text)
 
 
 def good(experiment_id: str, tags: tuple[str, ...] = (), name: str = "EXPERIMENT") -> str:
+    """Return the text of a file with one good experiment, from its second line on."""
     return GOOD.format(id=experiment_id, tags=tags, name=name)
 
 
 def problems(*selectors: str) -> list[tuple[str, int, str]]:
+    """Return file, line and slug of every problem of files that are not valid."""
     with pytest.raises(PlanError) as caught:
         load(selectors)
     return [(problem.file, problem.line, problem.slug) for problem in caught.value.problems]

@@ -33,6 +33,7 @@ def experiment(**changes: Any) -> Experiment:
 
 
 def plan(seed: int = 7, **changes: Any) -> Plan:
+    """Return the plan of the experiment, changed, for a seed."""
     return resolve(experiment(**changes), seed, Path("moments.py"))
 
 

@@ -10,10 +10,12 @@ from chaos.experiment.schedule import Heal, Never, Phase, Rule
 
 
 def slugs(rule: Rule) -> list[str]:
+    """Return the slugs of a rule's problems."""
     return [problem.slug for problem in rule.problems()]
 
 
 def here() -> int:
+    """Return the line that calls."""
     frame = inspect.currentframe()
     assert frame is not None
     assert frame.f_back is not None

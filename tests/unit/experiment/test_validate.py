@@ -1,14 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from chaos import Experiment, Guards, KnownFailure, Limits, Recovery, checks, faults, probes, stores, systems, when, workload
+from chaos import (
+    Experiment,
+    Guards,
+    KnownFailure,
+    Limits,
+    Recovery,
+    checks,
+    faults,
+    probes,
+    stores,
+    systems,
+    when,
+    workload,
+)
+from chaos.checkers import Context, Verdict
 from chaos.experiment.places import refine
 from chaos.experiment.validate import problems_of
 from chaos.faults.base import Fault
+from chaos.history.view import History
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,17 @@ class Touch(Fault):
         return {"store": self.store}
 
 
+@dataclass(frozen=True)
+class MyCheck:
+    """A check that `chaos check` could not find again."""
+
+    name: ClassVar[str] = "mine"
+
+    def judge(self, history: History, context: Context) -> Verdict:
+        """Like everything."""
+        return Verdict(name=self.name, valid="valid", summary="fine")
+
+
 def experiment(**changes: Any) -> Experiment:
     """Return a good experiment with some fields changed."""
     fields: dict[str, Any] = {
@@ -38,6 +65,7 @@ def experiment(**changes: Any) -> Experiment:
 
 
 def slugs(value: Experiment) -> list[str]:
+    """Return the slugs of an experiment's problems, sorted."""
     return sorted(problem.slug for problem in problems_of(value))
 
 
@@ -73,6 +101,7 @@ def test_defaults_are_good() -> None:
 
 
 def rule(at: Any, fault: Fault | None = None) -> Any:
+    """Return a rule at a time."""
     return when.at(at).do(fault or faults.Pause("redis"))
 
 
@@ -122,6 +151,7 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
         ({"checks": (checks.Atomic(), checks.Atomic())}, ["check-twice"]),
         ({"checks": (checks.Atomic,)}, ["wrong-item"]),
         ({"checks": ("atomic",)}, ["wrong-item"]),
+        ({"checks": (MyCheck(),)}, ["foreign-check"]),
         ({"expect": "atomic"}, ["wrong-kind"]),
         ({"expect": KnownFailure(check="atomik", reason="Because.")}, ["unknown-check"]),
         ({"expect": KnownFailure(check="atomic", also=("zombie",), reason="Because.")}, ["unknown-check"]),
@@ -189,5 +219,5 @@ def test_lines_are_those_of_the_arguments() -> None:
 
 
 def _line_of(mark: str) -> int:
-    with open(__file__, encoding="utf-8") as file:
-        return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(f"# {mark}"))
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.endswith(f"# {mark}"))

@@ -1,0 +1,112 @@
+"""Known bugs, each a small change to the right system, that the checks must catch.
+
+NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
+NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
+NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chaos.stores.graph import GraphStore
+from chaos.stores.redis import RedisStore
+from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.redo import RedoSystem
+from chaos.transactions.secondaries import APPLY_UNCHECKED, GraphSecondary, RedisSecondary
+from chaos.workload.base import Genesis
+
+
+class NoFsync(RedoSystem):
+    """SQLite never syncs its log."""
+
+    synchronous = "OFF"
+
+
+class _BelievingRedis(RedisSecondary):
+    """Takes the end of the log at the start for what Redis has."""
+
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
+        super().__init__(store, genesis, log)
+        self.believed: int | None = None
+
+    async def applied(self) -> int:
+        real = await super().applied()
+        self.believed = self.log.last_csn if self.believed is None else self.believed
+        return max(real, self.believed)
+
+    async def apply(self, row: RedoRow) -> bool:
+        return await super().apply(msgspec.structs.replace(row, previous=0))
+
+
+class _BelievingGraph(GraphSecondary):
+    """Takes the end of the log at the start for what the graph has."""
+
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
+        super().__init__(store, genesis, log)
+        self.believed: int | None = None
+
+    async def applied(self) -> int:
+        real = await super().applied()
+        self.believed = self.log.last_csn if self.believed is None else self.believed
+        return max(real, self.believed)
+
+    async def apply(self, row: RedoRow) -> bool:
+        return await super().apply(msgspec.structs.replace(row, previous=0))
+
+    async def verify(self, applied: int, count: int) -> None:
+        """Holes are what this bug leaves; it must not see them."""
+
+
+class NoRecovery(RedoSystem):
+    """Opening does not replay the log."""
+
+    redis_secondary = _BelievingRedis
+    graph_secondary = _BelievingGraph
+
+
+class _RepeatingRedis(RedisSecondary):
+    """Runs the commands whatever Redis has, and asks only once where it is."""
+
+    script = APPLY_UNCHECKED
+
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
+        super().__init__(store, genesis, log)
+        self.last: int | None = None
+
+    async def applied(self) -> int:
+        if self.last is None:
+            self.last = await super().applied()
+        return self.last
+
+    async def apply(self, row: RedoRow) -> bool:
+        done = await super().apply(row)
+        self.last = row.csn
+        return done
+
+
+class _RepeatingGraph(GraphSecondary):
+    """Runs the statements whatever the graph has, and asks only once where it is."""
+
+    checked = False
+
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
+        super().__init__(store, genesis, log)
+        self.last: int | None = None
+
+    async def applied(self) -> int:
+        if self.last is None:
+            self.last = await super().applied()
+        return self.last
+
+    async def apply(self, row: RedoRow) -> bool:
+        done = await super().apply(row)
+        self.last = row.csn
+        return done
+
+
+class NoIdempotence(RedoSystem):
+    """A request that is repeated takes effect again."""
+
+    redis_secondary = _RepeatingRedis
+    graph_secondary = _RepeatingGraph

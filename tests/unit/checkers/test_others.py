@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from chaos.checkers import Context, Converged, Durable, ExactlyOnce, Landed, NoZombie, Synced
+from chaos.checkers.model import PlannedFault
+from chaos.checkers.words import count_of, listed
+from chaos.history.sketch import Sketch
+
+CONTEXT = Context(stores=("sqlite", "redis", "graph"), faults=(PlannedFault("f0", "network.partition"),))
+
+
+def test_durable_names_the_stores_that_lost_it() -> None:
+    """The witness and the counts say where an acknowledged transaction is missing."""
+    marks = {"t0": "m-t0"}
+    verdict = Durable().judge(Sketch().commit(0, "t0").read_both(sqlite=marks, redis={}, graph={}).history(), CONTEXT)
+    assert verdict.details["lost"] == {"sqlite": 0, "redis": 1, "graph": 1}
+    assert "was acknowledged at 0.004 s; it is lost in redis and graph: sqlite holds m-t0" in verdict.witnesses[0].text
+
+
+def test_no_zombie_names_the_stores_that_hold_it() -> None:
+    """The witness says what the client was told and what is there all the same."""
+    sketch = Sketch().invoke(0, "t0").fail(0, "t0").read_both(sqlite={}, redis={"t0": "m-t0"}, graph={})
+    verdict = NoZombie().judge(sketch.history(), CONTEXT)
+    assert verdict.details["found"] == {"sqlite": 0, "redis": 1, "graph": 0}
+    assert verdict.witnesses[0].text == (
+        "transaction t0 (entry 1) was reported aborted at 0.002 s; yet sqlite holds nothing, redis holds m-t0, "
+        "graph holds nothing (read back in entry 3)"
+    )
+
+
+def test_exactly_once_tells_a_repeated_effect_once() -> None:
+    """The same repeat in two readings is one finding."""
+    marks = {"t0": ["m-t0", "m-t0"]}
+    sketch = Sketch().commit(0, "t0").read_both(sqlite={"t0": "m-t0"}, redis=marks, graph={"t0": "m-t0"})
+    verdict = ExactlyOnce().judge(sketch.history(), CONTEXT)
+    assert verdict.details["witness_count"] == 1
+    assert "redis holds it more than once: m-t0 and m-t0" in verdict.witnesses[0].text
+
+
+def test_converged_names_the_store_that_is_apart() -> None:
+    """The witness groups stores by what they have in common."""
+    sketch = Sketch().event("load_stopped", at=1.0).agreement(True).agreement(False, "holding", at=1.5)
+    verdict = Converged().judge(sketch.history(), CONTEXT)
+    assert verdict.witnesses[0].text.endswith("differ again at 1.500 s: sqlite+graph against redis (entry 2)")
+
+
+def test_agreement_before_the_last_disagreement_does_not_count() -> None:
+    """Convergence is the beginning of lasting agreement, not the first lucky look."""
+    sketch = Sketch().event("load_stopped", at=1.0).agreement(True, at=1.1).agreement(False, at=1.2)
+    sketch.agreement(True, at=1.7).agreement(True, "holding", at=2.8)
+    verdict = Converged().judge(sketch.history(), CONTEXT)
+    assert (verdict.valid, verdict.details["agreed_s"]) == ("valid", 0.7)
+
+
+def test_landed_counts_the_work_around_each_fault() -> None:
+    """The details say how much was acknowledged before, during and after."""
+    sketch = Sketch().commit(0, "t0").commit(0, "t1").begin("f0", "network.partition").commit(0, "t2")
+    sketch.end("f0", "network.partition").commit(0, "t3").commit(0, "t4").commit(0, "t5")
+    (line,) = Landed().judge(sketch.history(), CONTEXT).details["faults"]
+    assert (line["before"], line["during"], line["after"], line["evidence"]) == (2, 1, 3, {"bytes_held": 1})
+
+
+def test_landed_tells_every_reason() -> None:
+    """Several things wrong with a run are told together."""
+    sketch = Sketch().begin("f0", "network.partition").end("f0", "network.partition", landed=False)
+    verdict = Landed().judge(sketch.history(), CONTEXT)
+    assert len(verdict.details["unknown"]) == 4
+    assert "did nothing" in verdict.summary
+    assert "before" in verdict.summary
+
+
+def test_synced_shows_both_counts() -> None:
+    """The witness gives the counts and the entries they come from."""
+    verdict = Synced().judge(Sketch().commit(0, "t0", syncs=(7, 7)).history(), CONTEXT)
+    assert "had been synced 7 times before its commit (entry 1) and 7 times after it (entry 2)" in (
+        verdict.witnesses[0].text
+    )
+
+
+def test_words() -> None:
+    """Counts and lists read like sentences."""
+    assert (count_of(1, "fault"), count_of(0, "fault")) == ("1 fault", "0 faults")
+    assert (listed(["a", "b", "c"]), listed(["a"]), listed([])) == ("a, b and c", "a", "nothing")

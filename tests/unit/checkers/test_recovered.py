@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+from chaos.checkers import Context, Recovered
+from chaos.checkers.model import PlannedFault
+from chaos.history.sketch import Sketch
+
+CUT = "network.partition"
+KILL = "process.kill"
+STORES = ("sqlite", "redis", "graph")
+
+
+def judged(sketch: Sketch, *faults: PlannedFault) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+    """Return the verdict on a sketch, the lines of its faults, and the maxima."""
+    verdict = Recovered().judge(sketch.history(), Context(stores=STORES, faults=faults))
+    return verdict.valid, verdict.details["faults"], verdict.details["maxima"]
+
+
+def test_the_three_times_are_measured_apart() -> None:
+    """Detect counts from the beginning of the fault; repair and first commit from its end."""
+    sketch = Sketch().commit(0, "t0", at=1.0).begin("f0", CUT, at=2.0)
+    sketch.invoke(0, "t1", at=2.1).fail(0, "t1", at=2.25).end("f0", CUT, at=4.0)
+    sketch.event("probe", at=4.1, ok=False).event("probe", at=4.2, ok=True)
+    sketch.invoke(0, "t2", at=4.4).ok(0, "t2", at=4.5).event("load_stopped", at=5.0)
+    valid, (line,), maxima = judged(sketch, PlannedFault("f0", CUT))
+    assert valid == "valid"
+    assert line == {
+        "id": "f0",
+        "kind": CUT,
+        "began_at_s": 2.0,
+        "clock_from_s": 4.0,
+        "detect_s": 0.25,
+        "repair_s": 0.2,
+        "first_commit_s": 0.5,
+        "budget_s": 10.0,
+    }
+    assert maxima == {"detect_s": 0.25, "repair_s": 0.2, "first_commit_s": 0.5}
+
+
+def test_a_fault_that_nobody_noticed_has_no_detection() -> None:
+    """None is said where nothing was seen, not zero."""
+    sketch = Sketch().commit(0, "t0", at=1.0).begin("f0", CUT, at=2.0).end("f0", CUT, at=3.0)
+    valid, (line,), maxima = judged(sketch.commit(0, "t1", at=3.1), PlannedFault("f0", CUT))
+    assert (valid, line["detect_s"], line["repair_s"], maxima["detect_s"]) == ("valid", None, None, None)
+
+
+def test_a_store_left_behind_is_a_sign() -> None:
+    """An acknowledgement with a store behind shows that the fault was felt."""
+    sketch = Sketch().begin("f0", CUT, at=2.0).invoke(0, "t0", at=2.1).ok(0, "t0", applied=False, at=2.2)
+    sketch.end("f0", CUT, at=3.0).commit(0, "t1", at=3.1)
+    assert judged(sketch, PlannedFault("f0", CUT))[1][0]["detect_s"] == 0.2
+
+
+def test_a_sign_after_the_next_fault_began_belongs_to_that_one() -> None:
+    """The first fault is not charged with what the second one did."""
+    sketch = Sketch().begin("f0", CUT, at=2.0).end("f0", CUT, at=3.0).commit(0, "t0", at=3.1)
+    sketch.begin("f1", CUT, at=5.0).invoke(0, "t1", at=5.1).fail(0, "t1", at=5.2).end("f1", CUT, at=6.0)
+    _, lines, _ = judged(sketch.commit(0, "t2", at=6.1), PlannedFault("f0", CUT), PlannedFault("f1", CUT))
+    assert [line["detect_s"] for line in lines] == [None, 0.2]
+
+
+def test_the_peaceful_restart_after_the_load_is_no_sign() -> None:
+    """The worker is closed for the last reading; that is not the fault showing."""
+    sketch = Sketch().begin("f0", CUT, at=2.0).end("f0", CUT, at=3.0).commit(0, "t0", at=3.1)
+    sketch.event("load_stopped", at=4.0).event("worker_exited", at=5.0, status=0)
+    assert judged(sketch, PlannedFault("f0", CUT))[1][0]["detect_s"] is None
+
+
+def test_the_clock_moves_through_a_chain_of_overlapping_faults() -> None:
+    """Each fault that still held moves the clock on, until none does."""
+    faults = [PlannedFault(f"f{number}", CUT) for number in range(3)]
+    sketch = Sketch().begin("f0", CUT, at=1.0).begin("f1", CUT, at=2.0).end("f0", CUT, at=3.0)
+    sketch.begin("f2", CUT, at=4.0).end("f1", CUT, at=5.0).end("f2", CUT, at=20.0).commit(0, "t0", at=20.1)
+    valid, lines, _ = judged(sketch, *faults)
+    assert valid == "valid"
+    assert [line["clock_from_s"] for line in lines] == [20.0, 20.0, 20.0]
+
+
+def test_a_fault_that_began_later_does_not_move_the_clock() -> None:
+    """A gap between two faults is time to recover in."""
+    sketch = Sketch().begin("f0", CUT, at=1.0).end("f0", CUT, at=2.0).begin("f1", CUT, at=3.0)
+    _, lines, _ = judged(sketch.end("f1", CUT, at=4.0).commit(0, "t0", at=4.1))
+    assert [line["clock_from_s"] for line in lines] == [2.0, 4.0]
+
+
+def test_a_kill_counts_from_the_blow() -> None:
+    """A fault that does not last starts its clock when it strikes, whenever its evidence came in."""
+    sketch = Sketch().commit(0, "t0", at=1.0).begin("f0", KILL, at=2.0, lasting=False)
+    sketch.event("worker_exited", at=2.01, status=-9).commit(0, "t1", at=2.6).end("f0", KILL, at=9.0)
+    _, (line,), _ = judged(sketch, PlannedFault("f0", KILL, lasting=False))
+    assert line["clock_from_s"] == 2.0
+    assert line["detect_s"] == 0.01
+    assert line["first_commit_s"] == 0.603
+
+
+def test_a_transaction_that_slipped_through_is_not_recovery() -> None:
+    """Work done between the note of a kill and its first sign moves the clock to that sign."""
+    sketch = Sketch().begin("f0", KILL, at=2.0, lasting=False).commit(0, "t0", at=2.001)
+    sketch.event("worker_exited", at=2.01, status=-9).commit(0, "t1", at=2.51)
+    _, (line,), _ = judged(sketch, PlannedFault("f0", KILL, lasting=False))
+    assert (line["clock_from_s"], line["first_commit_s"]) == (2.01, 0.503)
+
+
+def test_a_sign_long_after_a_kill_is_taken_for_something_else() -> None:
+    """A failure later than the budget does not undo a recovery that was seen."""
+    sketch = Sketch().begin("f0", KILL, at=2.0, lasting=False).commit(0, "t0", at=2.1)
+    sketch.invoke(0, "t1", at=13.0).fail(0, "t1").event("load_stopped", at=30.0)
+    valid, (line,), _ = judged(sketch, PlannedFault("f0", KILL, lasting=False))
+    assert (valid, line["clock_from_s"]) == ("valid", 2.0)
+
+
+def test_the_first_good_transaction_is_the_first_to_be_acknowledged() -> None:
+    """A slow transaction sent first does not hide a quick one sent after it."""
+    sketch = Sketch().begin("f0", CUT, at=1.0).end("f0", CUT, at=2.0).invoke(0, "slow", at=2.1)
+    sketch.invoke(1, "quick", at=2.2).ok(1, "quick", at=2.3).ok(0, "slow", at=9.0)
+    assert judged(sketch, PlannedFault("f0", CUT))[1][0]["first_commit_s"] == 0.3
