@@ -81,6 +81,8 @@ def run_once(folder: Path, number: int, moment_s: float, signal_number: int) -> 
         harness.wait(30)
         ended = signal.Signals(signal_number).name
     left = _left_behind(mark, out, temporary)
+    if ended == "finished before the signal" and harness.returncode != 0:
+        left.append(f"ended by itself with exit code {harness.returncode}, so it proves nothing")
     if ended in ("SIGINT", "SIGTERM") and harness.returncode not in (128 + signal_number, -signal_number):
         left.append(f"exit code {harness.returncode} instead of {128 + signal_number}")
     if ended in ("SIGINT", "SIGTERM", "SIGKILL"):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from chaos.checkers.model import Check, Context, Expectation, Validity, Verdict
-from chaos.checkers.words import count_of, listed
+from chaos.checkers.words import listed
 from chaos.errors import HarnessError
 from chaos.exit_codes import ExitCode
 from chaos.history.view import History
@@ -108,13 +108,15 @@ def _named(verdicts: Sequence[Verdict], validity: Validity) -> list[Verdict]:
 
 def _fail(broken: Sequence[Verdict], aside: str = "") -> Conclusion:
     names = listed(verdict.name for verdict in broken)
-    verb = "is" if len(broken) == 1 else "are"
-    text = f"fail: {names} {verb} broken{aside}: {broken[0].summary}."
+    first = broken[0]
+    found = f"is broken{aside}: " if len(broken) == 1 else f"are broken{aside}; {first.name}: "
+    text = f"fail: {names} {found}{first.summary}."
     return Conclusion("fail", ExitCode.CHECK_FAILED, text)
 
 
 def _inconclusive(unknown: Sequence[Verdict]) -> Conclusion:
     names = listed(verdict.name for verdict in unknown)
-    number = count_of(len(unknown), "check")
-    text = f"inconclusive: {number} could not be judged ({names}): {unknown[0].summary}. Nothing is proved by this run."
+    first = unknown[0]
+    found = "could not be judged: " if len(unknown) == 1 else f"could not be judged; {first.name}: "
+    text = f"inconclusive: {names} {found}{first.summary}. A check without an answer is no pass."
     return Conclusion("inconclusive", ExitCode.INCONCLUSIVE, text)

@@ -95,5 +95,5 @@ def _reasons(
 def _holds(lines: Sequence[dict[str, Any]], acknowledged: int) -> str:
     if not lines:
         return f"no fault was planned; {count_of(acknowledged, 'transaction')} acknowledged"
-    faults = "the fault" if len(lines) == 1 else f"all {len(lines)} faults"
-    return f"{faults} bit, with acknowledged work before, during and after"
+    around = "with acknowledged work before, during and after"
+    return f"the fault bit, {around} it" if len(lines) == 1 else f"all {len(lines)} faults bit, {around} each"

@@ -109,10 +109,14 @@ def file_shim() -> Finding:
     """The preload library behind file faults, built from the sources that are here."""
     from chaos.faults.disk import library
 
+    again = "install the package again: pip install -e ."
     available, reason = library.available()
-    if available:
-        return Finding("file shim", "ok", reason or "built from the sources that are here", "file faults")
-    return Finding("file shim", "absent", reason, "file faults", False, "install again on Linux: pip install -e .")
+    if not available:
+        what, _, remedy = reason.partition("; ")
+        return Finding("file shim", "absent", what, "file faults", False, remedy or again)
+    if library.stale():
+        return Finding("file shim", "broken", "built from other sources than those here", "file faults", False, again)
+    return Finding("file shim", "ok", str(library.find()), "file faults")
 
 
 def run_folder(out: Path) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -59,10 +60,14 @@ def _fit(cell: str, width: int) -> str:
 def command(line: str, indent: str = "  ") -> Iterator[str]:
     r"""Yield a shell command, continued with backslashes, so that it can be copied as it stands.
 
-    It is broken at spaces only; a single word longer than the page stays whole, because a broken path is no path.
+    It is broken between words only; a single word longer than the page stays whole, because a broken path is no
+    path. Text that no shell would take is given back as it is.
     """
-    words = line.split(" ")
-    current = indent + words[0]
+    try:
+        words = [shlex.quote(word) for word in shlex.split(line)]
+    except ValueError:
+        words = [line]
+    current = indent + (words[0] if words else "")
     for word in words[1:]:
         if len(current) + len(word) + 3 > WIDTH:
             yield f"{current} \\"

@@ -15,19 +15,49 @@ from chaos.report.layout import heading, labelled, paragraph, table
 TORN_ROWS = 10
 
 
-def injected(history: History, context: Context) -> Iterator[str]:
-    """Yield what was injected: a line on when and what, a line on how long and with which evidence."""
+def injected(history: History, context: Context, plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was injected: a line on when and what, then how long, with which evidence, and what was planned."""
     yield from heading("What was injected")
     begun = {fault.id: fault for fault in history.faults}
     kinds = {planned.id: planned.kind for planned in context.faults}
     kinds |= {fault.id: fault.kind for fault in history.faults}
     if not kinds:
         yield "  no fault was planned"
+    rules = {rule["id"]: rule for rule in plan["rules"]}
     for name, kind in kinds.items():
         if name in begun:
             yield from _fault(begun[name])
         else:
             yield from labelled(name, f"{kind}: never injected, its moment did not come", 4, "  ")
+        asked = _asked(rules.get(name, {}))
+        yield from paragraph(f"planned {asked}", " " * 6) if asked else ()
+
+
+def _asked(rule: Mapping[str, Any]) -> str:
+    """Say what the plan asked for; empty when the rule does not tell."""
+    match rule.get("trigger"):
+        case {"at_s": moment_s, "drawn_from_s": [low_s, high_s]}:
+            text = f"{moment_s:g} s into the load, drawn from {low_s:g} to {high_s:g} s"
+        case {"at_s": moment_s}:
+            text = f"{moment_s:g} s into the load"
+        case {"phase": phase, "nth": nth}:
+            text = f"when {phase} is reached for the {_ordinal(nth)} time"
+        case _:
+            return ""
+    lasting = rule.get("fault", {}).get("lasting", True)
+    match rule.get("until"):
+        case {"after_s": delay_s}:
+            text += f", for {delay_s:g} s"
+        case {"phase": phase, "nth": nth}:
+            text += f", until {phase} is reached for the {_ordinal(nth)} time"
+        case {"load_end": True} if lasting:
+            text += ", until the load ends"
+    return text
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _fault(fault: FaultInterval) -> Iterator[str]:

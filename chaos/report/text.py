@@ -37,7 +37,7 @@ def render(
     context = Context.from_plan(plan)
     lines = [
         *_head(run),
-        *injected(history, context),
+        *injected(history, context, plan),
         *transactions(history, context),
         *_recovery(verdicts, context),
         *_checks(verdicts),

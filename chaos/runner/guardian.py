@@ -68,12 +68,16 @@ class Guardian:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return what tells this process from a later one with the same number: its start time, proc(5) field 22."""
+    """Return what tells this process from a later one with the same number: its start time, proc(5) field 22.
+
+    None when it is gone; a zombie is gone, since an orphan's new parent may never reap it.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return text.rpartition(")")[2].split()[19]
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def _kill(processes: dict[int, str | None]) -> None:

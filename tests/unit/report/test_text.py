@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.checkers import Conclusion, Context, conclude, judge, of_plan, standard
+from chaos.history.reader import read
+from chaos.history.sketch import Sketch
+from chaos.report.layout import WIDTH
+from chaos.report.text import render
+
+GOLD = Path(__file__).resolve().parents[2] / "gold" / "text"
+CUT = "network.partition"
+
+
+def plan(*kinds: str, **more: Any) -> dict[str, Any]:
+    """Return a plan with a fault of each kind, called f0, f1 and so on."""
+    return {
+        "stores": {"sqlite": {}, "redis": {}, "graph": {}},
+        "recovery": {"budget_s": 10.0, "hold_s": 1.0},
+        "guards": {"before": 1, "during": 1, "after": 1},
+        "rules": [{"id": f"f{index}", "fault": {"kind": kind}} for index, kind in enumerate(kinds)],
+        "checks": [check.name for check in standard()],
+        **more,
+    }
+
+
+def rendered(sketch: Sketch, plan: dict[str, Any], **run: Any) -> str:
+    """Judge a sketch by all checks and return its report."""
+    history = sketch.history()
+    verdicts = judge(history, standard(), Context.from_plan(plan))
+    return render({"experiment": "e", "seed": 1, **run}, plan, verdicts, conclude(verdicts), history)
+
+
+@pytest.mark.parametrize("name", ["partition", "naive"])
+def test_report_is_as_agreed(name: str) -> None:
+    """The report of a stored run is the gold file, letter by letter."""
+    folder = GOLD / name
+    plan = json.loads((folder / "plan.json").read_text())
+    run = json.loads((folder / "run.json").read_text())
+    history = read(folder / "history.jsonl")
+    context = Context.from_plan(plan)
+    verdicts = judge(history, of_plan(plan), context)
+    text = render(run, plan, verdicts, conclude(verdicts, context.expect), history)
+    gold = folder / "report.txt"
+    if os.environ.get("CHAOS_GOLD") == "write" and (not gold.exists() or gold.read_text() != text):
+        gold.write_text(text)
+        pytest.fail(f"{gold} was written anew: read the difference, then run again without CHAOS_GOLD")
+    assert text == gold.read_text()
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.isascii()
+
+
+def test_the_seed_comes_first_and_the_command_last() -> None:
+    """Whatever happened, a report begins with the seed and ends with the way to see it again."""
+    lines = rendered(Sketch().commit(0, "t0"), plan(), repeat="chaos run e.py --seed 1").splitlines()
+    assert lines[0] == "e, seed 1"
+    assert lines[-1] == "  chaos run e.py --seed 1"
+
+
+def test_a_run_in_which_nothing_happened_has_a_report() -> None:
+    """An empty history is told as such instead of being passed over."""
+    text = rendered(Sketch(), plan(CUT))
+    assert "f0  network.partition: never injected, its moment did not come" in text
+    assert "none was sent" in text
+    assert "inconclusive" in text
+
+
+def test_a_fault_that_did_nothing_stands_out() -> None:
+    """What was applied in vain is not told in the same words as what bit."""
+    text = rendered(Sketch().begin("f0", CUT, at=1.0).end("f0", CUT, at=2.0, landed=False), plan(CUT))
+    assert "f0  1.000 s: network.partition on redis" in text
+    assert "until 2.000 s; it did NOTHING: bytes_held=0" in text
+
+
+def test_a_fault_without_an_end_is_told() -> None:
+    """A history cut short shows which fault was still open."""
+    assert "no end in the history; not known whether it landed" in rendered(Sketch().begin("f0", CUT), plan(CUT))
+
+
+def test_a_torn_history_is_told() -> None:
+    """The reader's note about a cut last line reaches the report."""
+    history = read(GOLD / "partition" / "history.jsonl")
+    torn = type(history)(source="x", torn="line 9 was cut off after 3 bytes and is left out")
+    text = render({}, plan(), (), Conclusion("inconclusive", 3, "inconclusive."), torn)
+    assert "the end of the history is missing: line 9 was cut off after 3 bytes" in text
+
+
+def test_the_reason_of_an_early_end_is_told() -> None:
+    """A run that was stopped says so beside its verdict."""
+    assert "the run ended early: limits.wall" in rendered(Sketch(), plan(), stopped="limits.wall")
+
+
+def test_torn_rows_and_witnesses_are_bounded() -> None:
+    """A run with many torn transactions still fits on a few screens, and says how many there were."""
+    sketch = Sketch()
+    for number in range(40):
+        sketch.commit(0, f"t{number}")
+    marks = {f"t{number}": f"m-t{number}" for number in range(40)}
+    text = rendered(sketch.read_both(sqlite=marks, redis={}, graph=marks), plan())
+    assert "and 30 more, in checks/atomic.json" in text
+    assert "and 35 others, in checks/atomic.json" in text
+    assert text.count("\n  - transaction t") == 10  # five for atomic, five for durable
+
+
+def test_hostile_text_cannot_break_the_page() -> None:
+    """Control characters and endless words in tokens and marks neither colour the page nor widen it."""
+    token = "t" * 300 + "\x1b[31m"
+    sketch = Sketch().invoke(0, token, "m\n\x07" * 60).ok(0, token)
+    text = rendered(sketch.read_both(sqlite={token: "m\n\x07" * 60}, redis={}, graph={}), plan())
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert not any(letter < " " and letter != "\n" for letter in text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"trigger": {"at_s": 2.5}, "until": {"after_s": 0.25}}, "planned 2.5 s into the load, for 0.25 s"),
+        (
+            {"trigger": {"at_s": 5.25, "drawn_from_s": [5.0, 7.0]}, "until": {"load_end": True}},
+            "planned 5.25 s into the load, drawn from 5 to 7 s, until the load ends",
+        ),
+        (
+            {"trigger": {"phase": "begin", "nth": 22}, "until": {"phase": "applied", "nth": 113}},
+            "planned when begin is reached for the 22nd time, until applied is reached for the 113th time",
+        ),
+    ],
+)
+def test_what_was_planned_stands_beside_what_happened(rule: dict[str, Any], words: str) -> None:
+    """The schedule's own words are there for each fault, injected or not."""
+    rules = [{"id": "f0", "fault": {"kind": CUT}, **rule}]
+    assert words in rendered(Sketch(), plan(rules=rules))
+    assert words in rendered(Sketch().begin("f0", CUT).end("f0", CUT), plan(rules=rules))
