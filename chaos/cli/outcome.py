@@ -29,7 +29,7 @@ def answering(verb: Callable[P, int]) -> Callable[P, int]:
     """
 
     @functools.wraps(verb)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+    def _answered(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             code = verb(*args, **kwargs)
             sys.stdout.flush()
@@ -45,7 +45,7 @@ def answering(verb: Callable[P, int]) -> Callable[P, int]:
                 echo_json(error_json(error))
         return code
 
-    return wrapped
+    return _answered
 
 
 def exit_code_of(error: Exception) -> int:

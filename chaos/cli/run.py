@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from chaos.cli.options import AS_JSON, PATHS, SEED, TAGS, Seeds, chosen_seeds
-from chaos.cli.outcome import answering, echo_json, exit_code_of, told
+from chaos.cli.outcome import answering, echo_json, told
 from chaos.errors import EnvironmentUnavailable
-from chaos.exit_codes import merge
+from chaos.exit_codes import ExitCode, merge
 
 if TYPE_CHECKING:
     from chaos.experiment.plan import Plan
@@ -135,9 +135,10 @@ def _broken(plan: Plan, repeat: str, error: Exception) -> RunResult:
     from chaos.runner.api import RunResult
 
     click.echo(told(error), err=True)
-    code = exit_code_of(error)
-    verdict = "not_started" if isinstance(error, EnvironmentUnavailable) else "harness_failed"
-    return RunResult(plan.experiment.id, plan.seed, verdict, code, None, (), f"{type(error).__name__}: {error}", repeat)
+    absent = isinstance(error, EnvironmentUnavailable)
+    verdict, code = ("not_started", ExitCode.NOT_STARTED) if absent else ("harness_failed", ExitCode.HARNESS)
+    message = f"{type(error).__name__}: {error}"
+    return RunResult(plan.experiment.id, plan.seed, verdict, int(code), None, (), message, repeat)
 
 
 def _text(result: RunResult) -> str:

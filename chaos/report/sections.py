@@ -24,13 +24,14 @@ def injected(history: History, context: Context, plan: Mapping[str, Any]) -> Ite
     if not kinds:
         yield "  no fault was planned"
     rules = {rule["id"]: rule for rule in plan["rules"]}
+    width = max(map(len, kinds), default=0) + 2
     for name, kind in kinds.items():
         if name in begun:
-            yield from _fault(begun[name])
+            yield from _fault(begun[name], width)
         else:
-            yield from labelled(name, f"{kind}: never injected, its moment did not come", 4, "  ")
+            yield from labelled(name, f"{kind}: never injected, its moment did not come", width, "  ")
         asked = _asked(rules.get(name, {}))
-        yield from paragraph(f"planned {asked}", " " * 6) if asked else ()
+        yield from paragraph(f"planned {asked}", " " * (width + 2)) if asked else ()
 
 
 def _asked(rule: Mapping[str, Any]) -> str:
@@ -60,12 +61,12 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def _fault(fault: FaultInterval) -> Iterator[str]:
+def _fault(fault: FaultInterval, width: int) -> Iterator[str]:
     where = f" on {fault.store}" if fault.store else ""
     settings = {key: value for key, value in fault.arguments.items() if key not in ("store", "target")}
     settings = {key: value for key, value in settings.items() if value is not None}
     with_what = f" ({_pairs(settings)})" if settings else ""
-    yield from labelled(fault.id, f"{at(fault.begin_ns)}: {fault.kind}{where}{with_what}", 4, "  ")
+    yield from labelled(fault.id, f"{at(fault.begin_ns)}: {fault.kind}{where}{with_what}", width, "  ")
     if fault.end_ns is None:
         span = "no end in the history"
     elif fault.lasting:
@@ -75,7 +76,7 @@ def _fault(fault: FaultInterval) -> Iterator[str]:
     evidence = _pairs(fault.evidence) or "no evidence"
     landed = {True: "it landed", False: "it did NOTHING", None: "not known whether it landed"}[fault.landed]
     error = f" ({fault.error})" if fault.error else ""
-    yield from paragraph(f"{span}; {landed}: {evidence}{error}", " " * 6)
+    yield from paragraph(f"{span}; {landed}: {evidence}{error}", " " * (width + 2))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

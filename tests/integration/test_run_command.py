@@ -142,7 +142,7 @@ def test_a_place_that_cannot_be_written_is_code_4(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_series(tmp_path: Path, number: signal.Signals) -> None:
-    """A signal during the first of two runs gives 128 + n, a finished folder, and no second run."""
+    """A signal during the first of two runs gives 128 + n, a finished folder that can be judged, and no second run."""
     write(tmp_path, "long", 'limits=Limits(wall="90s"),', seconds=60)
     process = start("run", "long.py", "--seeds", "1..2", cwd=tmp_path)
     try:
@@ -156,6 +156,9 @@ def test_signals_end_the_series(tmp_path: Path, number: signal.Signals) -> None:
     assert json.loads((folder / "run.json").read_text())["verdict"] == "interrupted"
     assert "1 of 2 runs were not started" in err
     assert out.splitlines()[-1].endswith("repeat: chaos run long.py --seed 1")
+    code, report, _ = chaos("check", str(folder), cwd=tmp_path)
+    assert code == ExitCode.INCONCLUSIVE
+    assert "ended early" in report
 
 
 def wait_for_load(folder: Path) -> None:

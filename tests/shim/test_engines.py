@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
 from tests_support import wait_until
 
 GRAPH = """

@@ -120,7 +120,8 @@ class Control:
         """Unmap and close the file; idempotent. Rules stay armed, and victims stay under them."""
         if self._descriptor >= 0:
             del self._file  # the buffer must be free before the map can go
-            self._memory.close()
+            with contextlib.suppress(BufferError):  # a traceback still holds a slot: the map goes with it
+                self._memory.close()
             os.close(self._descriptor)
             self._descriptor = -1
 

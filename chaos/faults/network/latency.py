@@ -98,7 +98,7 @@ class LatencyToxic(Toxic):
 
 
 class _LatencyStage(Stage):
-    """A queue of items with the time at which each may leave, which never decreases."""
+    """A queue of items with the earliest time at which each may leave; none leaves before the one ahead of it."""
 
     def __init__(self, toxic: LatencyToxic, link: Link, rng: Random) -> None:
         super().__init__(toxic, link)
@@ -106,18 +106,17 @@ class _LatencyStage(Stage):
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[float, Item]] = deque()
-        self._latest_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, item: Item) -> None:
         """Queue the item until its arrival time plus its delay."""
-        self._latest_s = max(self._latest_s, self._loop.time() + self._latency.draw_s(self._rng))
-        self._queue.append((self._latest_s, item))
+        due_s = self._loop.time() + self._latency.draw_s(self._rng)
+        self._queue.append((due_s, item))
         if isinstance(item, bytes):
             self.toxic.counters["chunks_delayed"] += 1
             self.link.hold(len(item))
         if self._timer is None:
-            self._timer = self._loop.call_at(self._latest_s, self._wake)
+            self._timer = self._loop.call_at(due_s, self._wake)
 
     def expedite(self) -> None:
         """Pass everything on now."""

@@ -77,6 +77,11 @@ async def test_fin_closes_for_good_although_a_peer_keeps_its_half_open(
     upstream_port, accepted = accepting
     reader, _ = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
     await accepted.get()
+
+    async def is_open() -> bool:
+        return (await proxies.state())["redis"].connections == 1
+
+    await eventually(is_open)
     await proxies.lever("redis").inject("f0", "network.disconnect", {"how": "fin"})
     assert await reader.read() == b""
 

@@ -176,6 +176,26 @@ async def test_discard_hides_the_end_of_a_connection_until_the_heal(
         await reader.read()
 
 
+async def test_end_of_file_is_seen_once_whatever_pauses_and_resumes(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """A stall that begins and ends after a client's FIN does not make the proxy see that FIN again."""
+    upstream_port, _ = accepting
+    _, writer = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.partition", {"side": "request", "mode": "discard"})
+    writer.write_eof()
+
+    async def swallowed() -> bool:
+        return (await proxies.state())["redis"].faults["f0"].get("signals_discarded", 0) >= 1
+
+    await eventually(swallowed)
+    await lever.inject("f1", "network.partition", {"mode": "stall"})
+    await lever.heal("f1")
+    for _ in range(3):
+        assert (await proxies.state())["redis"].faults["f0"] == {"signals_discarded": 1}
+
+
 @pytest.mark.parametrize("mode", ["discard", "stall"])
 async def test_new_connection_under_a_full_partition_carries_nothing(
     proxies: ProxyProcess, redis_port: int, redis_client: Client, mode: str

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,14 +54,14 @@ class MyCheck:
 
 def experiment(**changes: Any) -> Experiment:
     """Return a good experiment with some fields changed."""
-    fields: dict[str, Any] = {
+    given: dict[str, Any] = {
         "id": "good",
         "hypothesis": "Nothing is torn within 10 s.",
         "stores": (stores.SQLite(), stores.Redis(), stores.Graph()),
         "workload": workload.Transfers(seconds=10),
         "checks": (checks.Atomic(), checks.Durable()),
     }
-    return Experiment(**{**fields, **changes})
+    return Experiment(**{**given, **changes})
 
 
 def slugs(value: Experiment) -> list[str]:
@@ -162,6 +162,54 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
 def test_each_mistake_is_told_once(changes: dict[str, Any], expected: list[str]) -> None:
     """Each mistake is found, and none is told twice under another name."""
     assert slugs(experiment(**changes)) == expected
+
+
+GARBAGE = (
+    None,
+    3,
+    -1,
+    float("nan"),
+    "",
+    "x",
+    (),
+    [],
+    {},
+    (None,),
+    ("a", 3),
+    [[]],
+    object(),
+    int,
+    Touch,
+    Guards(before=None),
+)
+
+
+@pytest.mark.parametrize("field", sorted(field.name for field in fields(Experiment) if field.init))
+def test_garbage_is_told_and_never_raises(field: str) -> None:
+    """Whatever is put into a field, looking for mistakes ends in a list of them."""
+    found = [problems_of(experiment(**{field: garbage})) for garbage in GARBAGE]
+    assert sum(map(bool, found)) >= len(GARBAGE) - 3
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_inside_values_never_raises(garbage: Any) -> None:
+    """The same for the values inside: moments, faults, ends, budgets and counts."""
+    value = experiment(
+        steady_state=(probes.Commits(at_least=garbage, within=garbage),),
+        schedule=(
+            when.at(garbage).do(garbage),
+            when.phase(garbage, nth=garbage).do(faults.Kill(garbage)).heal(after=garbage),
+            when.random(between=garbage).do(faults.Latency(garbage, garbage)).heal(at=garbage),
+            when.random(between=(garbage, garbage)).do(Touch(garbage)),
+        ),
+        recovery=Recovery(budget=garbage, hold=garbage),
+        guards=Guards(before=garbage),
+        limits=Limits(wall=garbage),
+        workload=workload.Transfers(seconds=garbage, clients=garbage),
+        expect=KnownFailure(check=garbage, reason=garbage, also=garbage),
+        system=systems.Own(garbage),
+    )
+    assert len(problems_of(value)) > 5
 
 
 def test_own_systems_name_their_own_phases() -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos._seeds import stream
-from chaos.faults.network.latency import LatencyToxic
+from chaos.faults.network.connection import Connection
+from chaos.faults.network.latency import LatencyToxic, _LatencyStage
 
 TIMES = st.floats(0, 60, allow_nan=False)
 
@@ -30,6 +31,21 @@ def test_draws_repeat_with_the_seed_and_differ_per_stream() -> None:
     streams = [(7, 0, "request"), (7, 0, "reply"), (7, 1, "request"), (8, 0, "request")]
     assert draws(*streams[0]) == draws(*streams[0])
     assert len({draws(*path) for path in streams}) == len(streams)
+
+
+async def test_each_direction_of_each_connection_has_its_own_stream() -> None:
+    """A new connection never changes the delays of another; the same ordinal and side repeat theirs."""
+
+    def first_draw(ordinal: int, side: str) -> float:
+        connection = Connection(ordinal, lambda _: None)
+        toxic = LatencyToxic(delay_s=0.08, jitter_s=0.02, seed=7)
+        stage = toxic.stage(connection, connection.request if side == "request" else connection.reply)
+        assert isinstance(stage, _LatencyStage)
+        return stage._rng.random()
+
+    places = [(0, "request"), (0, "reply"), (1, "request"), (1, "reply")]
+    assert len({first_draw(*place) for place in places}) == len(places)
+    assert first_draw(1, "reply") == first_draw(1, "reply")
 
 
 def test_without_jitter_the_delay_is_exact() -> None:

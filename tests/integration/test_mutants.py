@@ -1,0 +1,42 @@
+"""Our coordinator with one promise taken out must turn an experiment of this repository red."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.requires("redis", "kuzu", "shim"), pytest.mark.slow, pytest.mark.timeout(180)]
+
+MUTANT = """
+    import dataclasses
+    import runpy
+
+    from chaos import systems
+
+    base = runpy.run_path({experiment!r})["EXPERIMENT"]
+    EXPERIMENT = dataclasses.replace(base, id="mutant", system=systems.Own({system!r}))
+"""
+
+CASES = [
+    ("latency.py", "NoFsync", "synced"),
+    ("crash_mid_commit.py", "NoRecovery", "atomic"),
+    ("partition.py", "NoIdempotence", "exactly_once"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "mutant", "check"), CASES, ids=[mutant for _, mutant, _ in CASES])
+def test_a_mutant_is_caught(chaos_command, experiment: str, mutant: str, check: str) -> None:
+    """Exit 1, and the check that watches over that promise is invalid, with witnesses."""
+    system = f"{ROOT / 'tests/planted/systems.py'}:{mutant}"
+    text = MUTANT.format(experiment=str(ROOT / "experiments" / experiment), system=system)
+    done = chaos_command("run", chaos_command.write(text), "--seed", "0")
+    assert done.code == 1, done.out + done.err
+    verdict = json.loads((done.folder / "checks" / f"{check}.json").read_text())
+    assert verdict["valid"] == "invalid", done.out
+    assert verdict["witnesses"]
+    assert f"{check}" in done.out
+    assert (done.folder / "stores" / "sqlite" / "main.db").exists(), "evidence is kept"
