@@ -60,12 +60,16 @@ class Command:
         """Return the whole command line."""
         return [sys.executable, "-m", "chaos", *map(str, words)]
 
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Return the environment of the command: this source tree, no colours."""
+        return {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **changes}
+
     def __call__(self, *words: str | Path, **environment: str) -> Outcome:
         """Run the command to its end."""
         done = subprocess.run(
             self.arguments(*words),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment},
+            env=self.environment(**environment),
             capture_output=True,
             text=True,
             timeout=110,

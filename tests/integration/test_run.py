@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -158,10 +157,18 @@ def test_after_a_kill_of_the_harness_nothing_is_left(chaos_command, trivial: Cal
 
 def test_several_runs_at_once_do_not_meet(chaos_command, trivial: Callable[..., str]) -> None:
     """Three runs of one file at the same time all pass, each in its own folder."""
-    path = chaos_command.write(trivial('when.at("200ms").do(faults.Partition("redis")).heal(after="300ms"),'))
+    rule = 'when.at("200ms").do(faults.Latency("redis", "5ms")).heal(after="600ms"),'
+    path = chaos_command.write(trivial(rule))
     command = chaos_command.arguments("run", path, "--seed", "3")
     running = [
-        subprocess.Popen(command, cwd=chaos_command.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            command,
+            cwd=chaos_command.folder,
+            env=chaos_command.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for _ in range(3)
     ]
     ended = [(process.communicate(timeout=90)[0], process.returncode) for process in running]
@@ -173,7 +180,7 @@ def _start(chaos_command, text: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         chaos_command.arguments("run", chaos_command.write(text)),
         cwd=chaos_command.folder,
-        env={**os.environ},
+        env=chaos_command.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -294,10 +294,10 @@ def _text(name: str, value: str, room: int) -> bytes:
 
 def _encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
     """Turn a rule's mapping into a slot's fields. Raises ValueError, naming the field and its bound."""
-    try:
-        action = Action[str(rule["action"]).upper()]
-    except KeyError:
-        raise ValueError(f"action={rule.get('action')!r} is not an action") from None
+    name = str(rule.get("action", "")).upper()
+    if name not in Action.__members__ or name == Action.NONE.name:
+        raise ValueError(f"action={rule.get('action')!r} is not an action")
+    action = Action[name]
     calls = rule.get("calls", ())
     error = str(rule["error"]) if action is Action.ERRNO else "ENOSPC" if action is Action.FULL else None
     entry = layout.Rule()
