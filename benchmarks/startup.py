@@ -56,9 +56,8 @@ def main() -> int:
         middle = statistics.median(times[figure])
         missed += middle > limit_s
         verdict = "met" if middle <= limit_s else "MISSED"
-        print(
-            f"{figure:<20} {middle:>7.3f}s {min(times[figure]):>7.3f}s {max(times[figure]):>7.3f}s {limit_s:>7.2f}s {verdict}"
-        )
+        low, high = min(times[figure]), max(times[figure])
+        print(f"{figure:<20} {middle:>7.3f}s {low:>7.3f}s {high:>7.3f}s {limit_s:>7.2f}s {verdict}")
     return 1 if missed else 0
 
 

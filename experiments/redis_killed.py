@@ -4,7 +4,7 @@ from chaos import Experiment, faults, stores, when, workload
 
 EXPERIMENT = Experiment(
     id="redis-killed",
-    hypothesis="A Redis server that is killed loses no acknowledged transaction and is up to date soon after it is back.",
+    hypothesis="A Redis server that is killed loses nothing acknowledged and is up to date soon after it is back.",
     tags=("process", "redis"),
     stores=(stores.SQLite(), stores.Redis(appendfsync="always"), stores.Graph()),
     workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=9, deadline="500ms"),

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -132,7 +133,7 @@ class RedisServer:
         """Ask the server what it is and can do; versions are told, never compared."""
         async with self._client() as client:
             info = await client.info("server")
-            waitaof = await client.execute_command("COMMAND", "INFO", "WAITAOF")
+            waitaof: Any = await client.execute_command("COMMAND", "INFO", "WAITAOF")  # type: ignore[no-untyped-call]  # redis-py leaves it bare
         name = "valkey" if "valkey_version" in info else "redis"
         return {
             "server": name,

@@ -76,7 +76,7 @@ class Load:
         request = {"token": token, "deadline_s": deadline_s, "spec": spec}
         try:
             answer = await self._supervisor.call("transact", request, deadline_s + GRACE_S)
-            outcome: Outcome = msgspec.convert(answer, Outcome)  # type: ignore[arg-type]  # a union is a valid type here
+            outcome: Outcome = msgspec.convert(answer, Outcome)
         except (ChannelClosed, TimeoutError) as error:
             outcome = InDoubt(reason=str(error) or "the worker did not answer within the deadline")
         except RemoteError as error:

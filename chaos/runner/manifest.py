@@ -47,7 +47,7 @@ class Manifest:
             "stores": {},
             "commit": commit_of(plan.source.parent),
         }
-        folder.write_json("plan.json", plan.to_json())
+        folder.write_json("plan.json", _with_engine(plan.to_json(), options.graph))
         folder.write_text("repro.txt", repeat + "\n")
         self._write()
 
@@ -84,6 +84,13 @@ class Manifest:
 
     def _write(self) -> None:
         self.folder.write_json("run.json", self._run)
+
+
+def _with_engine(plan: dict[str, Any], graph: str | None) -> dict[str, Any]:
+    """Return the plan with the graph engine that --graph put in the place of the experiment's own."""
+    if graph is not None and "graph" in plan["stores"]:
+        plan["stores"]["graph"] = {**plan["stores"]["graph"], "engine": graph}
+    return plan
 
 
 def versions() -> dict[str, str]:

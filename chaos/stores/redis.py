@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool
@@ -25,6 +25,19 @@ from chaos.errors import StoreInDoubt, StoreUnavailable
 
 _NAME = "redis"
 Argument = str | int | bytes
+
+
+async def _cancellable(work: Awaitable[Any]) -> None:
+    """Await `work`, and raise a cancellation that it swallowed.
+
+    redis-py sends inside `asyncio.wait_for`, which before Python 3.12 drops a cancellation that arrives in the
+    moment when the work is done. The task would then go on for ever, and a deadline would never end it.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    await work
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 class Script:
@@ -99,7 +112,7 @@ class RedisStore:
 
     async def _round_trip(self, connection: Any, arguments: Sequence[Argument]) -> Any:
         try:
-            await connection.send_command(*arguments, check_health=False)
+            await _cancellable(connection.send_command(*arguments, check_health=False))
             return await connection.read_response()
         except ResponseError:
             raise

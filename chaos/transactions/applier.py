@@ -35,6 +35,7 @@ class Applier:
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         """Begin to follow the log."""
@@ -42,6 +43,7 @@ class Applier:
 
     async def close(self) -> None:
         """Stop, in the middle of a request if need be. Idempotent."""
+        self._closing = True  # a library below may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -58,7 +60,7 @@ class Applier:
             await self._progress.wait()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             async for attempt in policies.apply_forever():
                 with attempt:
                     await self._step()

@@ -48,7 +48,7 @@ def test_the_wheel_holds_everything(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "experiments/"))]
     if sys.platform == "linux":
         assert "_chaosfs/chaosfs.so" in names
-        assert wheel.name.startswith("chaos_harness-") and "py3-none-linux" in wheel.name
+        assert "py3-none-linux" in wheel.name
 
 
 def test_building_leaves_the_tree_as_it_was(wheel: Path) -> None:

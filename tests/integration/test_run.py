@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests_support import gone, wait_until
 
 pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow]
@@ -25,7 +24,14 @@ def test_a_run_without_faults_passes_and_its_folder_is_complete(chaos_command, t
     assert "--seed 5" in lines[0]
     names = {path.name for path in done.folder.iterdir()}
     assert names == {
-        "run.json", "plan.json", "history.jsonl", "faults.jsonl", "checks", "report.txt", "logs", "repro.txt",
+        "run.json",
+        "plan.json",
+        "history.jsonl",
+        "faults.jsonl",
+        "checks",
+        "report.txt",
+        "logs",
+        "repro.txt",
     }
     run = done.json("run.json")
     assert (run["verdict"], run["exit_code"], run["seed"]) == ("pass", 0, 5)

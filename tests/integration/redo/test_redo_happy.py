@@ -88,14 +88,16 @@ async def test_a_token_commits_only_once(place: Place) -> None:
 async def test_the_deadline_in_the_queue_aborts(place: Place) -> None:
     """A transaction that waits behind a slow commit until its deadline takes effect nowhere, also later."""
     await place.set_up()
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def hook(name: str, token: str | None, store: str | None) -> None:
         if (name, token) == ("sqlite.begun", "slow"):
+            begun.set()
             await gate.wait()
 
     system = await place.open(hook=hook)
     slow = asyncio.create_task(system.transact(place.request("slow")))
+    await asyncio.wait_for(begun.wait(), 5)
     outcome = await system.transact(place.request("t1", deadline_s=0.1))
     gate.set()
     assert isinstance(outcome, Aborted)

@@ -17,7 +17,7 @@ def test_documented_code_runs(page: str, capsys: pytest.CaptureFixture[str]) -> 
     assert blocks
     for block in blocks:
         code = block.replace("runs/latest/", f"{ROOT}/tests/gold/text/partition/")
-        exec(compile(code, page, "exec", dont_inherit=True), {})  # noqa: S102  # our own page
+        exec(compile(code, page, "exec", dont_inherit=True), {})  # our own page
 
 
 def test_every_standard_check_is_documented() -> None:

@@ -115,3 +115,22 @@ def test_the_first_good_transaction_is_the_first_to_be_acknowledged() -> None:
     sketch = Sketch().begin("f0", CUT, at=1.0).end("f0", CUT, at=2.0).invoke(0, "slow", at=2.1)
     sketch.invoke(1, "quick", at=2.2).ok(1, "quick", at=2.3).ok(0, "slow", at=9.0)
     assert judged(sketch, PlannedFault("f0", CUT))[1][0]["first_commit_s"] == 0.3
+
+
+def test_later_transactions_do_not_make_recovery_look_slower() -> None:
+    """Of many good transactions the first one counts."""
+    sketch = Sketch().begin("f0", CUT, at=1.0).end("f0", CUT, at=2.0)
+    for number in range(3):
+        sketch.invoke(0, f"t{number}", at=2.1 + number).ok(0, f"t{number}", at=2.2 + number)
+    assert judged(sketch, PlannedFault("f0", CUT))[1][0]["first_commit_s"] == 0.2
+
+
+def test_signs_end_with_the_next_of_several_faults() -> None:
+    """With two faults still to come, the nearer one bounds what is charged to the first."""
+    sketch = Sketch()
+    for number, start in enumerate((1.0, 3.0, 9.0)):
+        sketch.begin(f"f{number}", CUT, at=start).end(f"f{number}", CUT, at=start + 1)
+        if number == 1:
+            sketch.invoke(0, "t0", at=4.5).fail(0, "t0", at=4.6)
+    _, lines, _ = judged(sketch.commit(0, "t1", at=11.0))
+    assert [line["detect_s"] for line in lines] == [None, 1.6, None]
