@@ -16,7 +16,7 @@ PHASES = (
     "applied",
     "acknowledged",
 )
-APART = 30
+APART = 25
 """Transactions between two kills, so that each one meets a system that is well."""
 
 EXPERIMENT = Experiment(

@@ -42,10 +42,8 @@ def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = 
     conclusion = conclude(verdicts, context.expect)
     if stopped is not None and conclusion.verdict == "pass":
         conclusion = Conclusion("inconclusive", ExitCode.INCONCLUSIVE, f"inconclusive: {stopped}.")
-    told = {**run, "verdict": conclusion.verdict, "exit_code": int(conclusion.exit_code)}
+    told = {**run, "verdict": conclusion.verdict, "exit_code": int(conclusion.exit_code), "stopped": stopped}
     report = render(told, plan, verdicts, conclusion, history)
-    if stopped is not None:
-        report += f"\nThe run ended early: {stopped}.\n"
     return Judged(conclusion.verdict, int(conclusion.exit_code), conclusion.sentence, verdicts, report)
 
 

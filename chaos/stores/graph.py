@@ -24,7 +24,7 @@ from chaos.stores.graph_engine import Statement
 
 _NAME = "graph"
 _FILE = "graph.db"
-_DAMAGE = ("corrupt", "checksum", "cannot read from file", "bad_alloc")
+_DAMAGE = ("corrupt", "checksum", "not a valid", "bad_alloc")
 _DAMAGE_COUNT_MAX = 3
 _READS = ("query", "applied")
 

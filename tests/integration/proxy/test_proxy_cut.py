@@ -10,8 +10,12 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+import chaos.faults.network.connection
 from chaos.errors import HealFailed
 from chaos.faults.network.client import ProxyProcess
+from chaos.faults.network.disconnect import DisconnectToxic
+from chaos.faults.network.partition import PartitionToxic
+from chaos.faults.network.proxy import Proxy
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[int], Awaitable[Pair]]
@@ -90,6 +94,59 @@ async def test_fin_closes_for_good_although_a_peer_keeps_its_half_open(
 
     await eventually(gone)
     assert (await proxies.state())["redis"].connections_total == 1
+
+
+async def test_bytes_that_a_stall_kept_from_a_cut_connection_count(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """A stall has bitten although its connection does not live to see the heal."""
+    upstream_port, accepted = accepting
+    reader, writer = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
+    await accepted.get()
+
+    async def is_open() -> bool:
+        return (await proxies.state())["redis"].connections == 1
+
+    await eventually(is_open)
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.partition", {"mode": "stall"})
+    writer.write(b"kept")
+    await writer.drain()
+    await lever.inject("f1", "network.disconnect", {})
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert await lever.heal("f0") == {"bytes_held": len(b"kept")}
+
+
+async def test_fin_ends_a_stalled_connection_when_its_peers_have_closed(
+    accepting: Accepting, dial: Dial, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orderly close reads on, past whatever had paused the reading, so that it sees the peers' own end."""
+    monkeypatch.setattr(chaos.faults.network.connection, "FIN_LINGER_S", 3600)
+    upstream_port, accepted = accepting
+    proxy = Proxy("redis", ("127.0.0.1", upstream_port))
+    proxy.listen()
+    reader, writer = await dial(proxy.port)
+    server_reader, server_writer = await accepted.get()
+
+    async def is_open() -> bool:
+        return proxy.state().connections == 1
+
+    await eventually(is_open)
+    await proxy.inject("f0", PartitionToxic(mode="stall"))
+    writer.write(b"thrown away")
+    await proxy.inject("f1", DisconnectToxic(how="fin"))
+    assert await reader.read() == b""
+    assert await server_reader.read() == b""
+    writer.close()
+    server_writer.close()
+
+    async def gone() -> bool:
+        return proxy.state().connections == 0
+
+    await eventually(gone)
+    assert proxy.state().request_bytes == 0
+    proxy.close()
 
 
 @pytest.mark.requires("redis")

@@ -94,7 +94,8 @@ static long move_bytes(enum call call, long number, int fd, const void *buffer, 
 }
 
 /* The kernel wants the offset in two halves; on 64-bit machines the first holds it whole. */
-static long move_vector(enum call call, long number, int fd, const struct iovec *parts, int count, long offset, int flags)
+static long move_vector(enum call call, long number, int fd, const struct iovec *parts, int count, long offset,
+                        int flags)
 {
     const struct request request = {call, VECTOR, number, {fd, (long)parts, count, offset, 0, flags}};
     uint64_t size = 0;
@@ -183,46 +184,104 @@ static long close_numbers(unsigned first, unsigned last, int flags)
     }
 
 /* One wrapper body for each shape named in calls.def. */
-#define SHAPE_OPEN(s, c) int s(const char *path, int flags, ...) { MODE(flags, mode) return (int)open_file(c, AT_FDCWD, path, flags, mode); }
-#define SHAPE_OPEN_2(s, c) int s(const char *path, int flags) { demand(!takes_mode(flags)); return (int)open_file(c, AT_FDCWD, path, flags, 0); }
-#define SHAPE_OPENAT(s, c) int s(int folder, const char *path, int flags, ...) { MODE(flags, mode) return (int)open_file(c, folder, path, flags, mode); }
-#define SHAPE_OPENAT_2(s, c) int s(int folder, const char *path, int flags) { demand(!takes_mode(flags)); return (int)open_file(c, folder, path, flags, 0); }
-#define SHAPE_CREAT(s, c) int s(const char *path, unsigned mode) { return (int)open_file(c, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
+#define SHAPE_OPEN(s, c) \
+    int s(const char *path, int flags, ...) \
+    { MODE(flags, mode) return (int)open_file(c, AT_FDCWD, path, flags, mode); }
+#define SHAPE_OPEN_2(s, c) \
+    int s(const char *path, int flags) \
+    { demand(!takes_mode(flags)); return (int)open_file(c, AT_FDCWD, path, flags, 0); }
+#define SHAPE_OPENAT(s, c) \
+    int s(int folder, const char *path, int flags, ...) \
+    { MODE(flags, mode) return (int)open_file(c, folder, path, flags, mode); }
+#define SHAPE_OPENAT_2(s, c) \
+    int s(int folder, const char *path, int flags) \
+    { demand(!takes_mode(flags)); return (int)open_file(c, folder, path, flags, 0); }
+#define SHAPE_CREAT(s, c) \
+    int s(const char *path, unsigned mode) \
+    { return (int)open_file(c, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 #define SHAPE_READ(s, c) long s(int fd, void *to, size_t size) { return move_bytes(c, __NR_read, fd, to, size, -1); }
-#define SHAPE_READ_CHK(s, c) long s(int fd, void *to, size_t size, size_t room) { demand(size <= room); return move_bytes(c, __NR_read, fd, to, size, -1); }
-#define SHAPE_PREAD(s, c) long s(int fd, void *to, size_t size, long offset) { return move_bytes(c, __NR_pread64, fd, to, size, offset); }
-#define SHAPE_PREAD_CHK(s, c) long s(int fd, void *to, size_t size, long offset, size_t room) { demand(size <= room); return move_bytes(c, __NR_pread64, fd, to, size, offset); }
-#define SHAPE_READV(s, c) long s(int fd, const struct iovec *to, int count) { return move_vector(c, __NR_readv, fd, to, count, -1, 0); }
-#define SHAPE_PREADV(s, c) long s(int fd, const struct iovec *to, int count, long offset) { return move_vector(c, __NR_preadv, fd, to, count, offset, 0); }
-#define SHAPE_PREADV2(s, c) long s(int fd, const struct iovec *to, int count, long offset, int flags) { return move_vector(c, __NR_preadv2, fd, to, count, offset, flags); }
-#define SHAPE_WRITE(s, c) long s(int fd, const void *from, size_t size) { return move_bytes(c, __NR_write, fd, from, size, -1); }
-#define SHAPE_PWRITE(s, c) long s(int fd, const void *from, size_t size, long offset) { return move_bytes(c, __NR_pwrite64, fd, from, size, offset); }
-#define SHAPE_WRITEV(s, c) long s(int fd, const struct iovec *from, int count) { return move_vector(c, __NR_writev, fd, from, count, -1, 0); }
-#define SHAPE_PWRITEV(s, c) long s(int fd, const struct iovec *from, int count, long offset) { return move_vector(c, __NR_pwritev, fd, from, count, offset, 0); }
-#define SHAPE_PWRITEV2(s, c) long s(int fd, const struct iovec *from, int count, long offset, int flags) { return move_vector(c, __NR_pwritev2, fd, from, count, offset, flags); }
+#define SHAPE_READ_CHK(s, c) \
+    long s(int fd, void *to, size_t size, size_t room) \
+    { demand(size <= room); return move_bytes(c, __NR_read, fd, to, size, -1); }
+#define SHAPE_PREAD(s, c) \
+    long s(int fd, void *to, size_t size, long offset) { return move_bytes(c, __NR_pread64, fd, to, size, offset); }
+#define SHAPE_PREAD_CHK(s, c) \
+    long s(int fd, void *to, size_t size, long offset, size_t room) \
+    { demand(size <= room); return move_bytes(c, __NR_pread64, fd, to, size, offset); }
+#define SHAPE_READV(s, c) \
+    long s(int fd, const struct iovec *to, int count) { return move_vector(c, __NR_readv, fd, to, count, -1, 0); }
+#define SHAPE_PREADV(s, c) \
+    long s(int fd, const struct iovec *to, int count, long offset) \
+    { return move_vector(c, __NR_preadv, fd, to, count, offset, 0); }
+#define SHAPE_PREADV2(s, c) \
+    long s(int fd, const struct iovec *to, int count, long offset, int flags) \
+    { return move_vector(c, __NR_preadv2, fd, to, count, offset, flags); }
+#define SHAPE_WRITE(s, c) \
+    long s(int fd, const void *from, size_t size) { return move_bytes(c, __NR_write, fd, from, size, -1); }
+#define SHAPE_PWRITE(s, c) \
+    long s(int fd, const void *from, size_t size, long offset) \
+    { return move_bytes(c, __NR_pwrite64, fd, from, size, offset); }
+#define SHAPE_WRITEV(s, c) \
+    long s(int fd, const struct iovec *from, int count) \
+    { return move_vector(c, __NR_writev, fd, from, count, -1, 0); }
+#define SHAPE_PWRITEV(s, c) \
+    long s(int fd, const struct iovec *from, int count, long offset) \
+    { return move_vector(c, __NR_pwritev, fd, from, count, offset, 0); }
+#define SHAPE_PWRITEV2(s, c) \
+    long s(int fd, const struct iovec *from, int count, long offset, int flags) \
+    { return move_vector(c, __NR_pwritev2, fd, from, count, offset, flags); }
 #define SHAPE_FSYNC(s, c) int s(int fd) { return (int)answer(on_descriptor(c, __NR_fsync, fd, 0, 0, 0, -1, 0)); }
-#define SHAPE_FDATASYNC(s, c) int s(int fd) { return (int)answer(on_descriptor(c, __NR_fdatasync, fd, 0, 0, 0, -1, 0)); }
-#define SHAPE_SYNC_FILE_RANGE(s, c) int s(int fd, long offset, long size, unsigned flags) { return (int)answer(on_descriptor(c, __NR_sync_file_range, fd, offset, size, (long)flags, offset, size)); }
-#define SHAPE_FTRUNCATE(s, c) int s(int fd, long size) { return (int)answer(on_descriptor(c, __NR_ftruncate, fd, size, 0, 0, size, 0)); }
-#define SHAPE_TRUNCATE(s, c) int s(const char *path, long size) { return (int)on_path_alone(c, __NR_truncate, path, size); }
-#define SHAPE_FALLOCATE(s, c) int s(int fd, int mode, long offset, long size) { return (int)answer(on_descriptor(c, __NR_fallocate, fd, mode, offset, size, offset, size)); }
-#define SHAPE_POSIX_FALLOCATE(s, c) int s(int fd, long offset, long size) { return (int)-on_descriptor(c, __NR_fallocate, fd, 0, offset, size, offset, size); }
-#define SHAPE_RENAME(s, c) int s(const char *old, const char *new) { return (int)move_file(c, __NR_renameat, AT_FDCWD, old, AT_FDCWD, new, 0); }
-#define SHAPE_RENAMEAT(s, c) int s(int from, const char *old, int to, const char *new) { return (int)move_file(c, __NR_renameat, from, old, to, new, 0); }
-#define SHAPE_RENAMEAT2(s, c) int s(int from, const char *old, int to, const char *new, unsigned flags) { return (int)move_file(c, __NR_renameat2, from, old, to, new, flags); }
+#define SHAPE_FDATASYNC(s, c) \
+    int s(int fd) { return (int)answer(on_descriptor(c, __NR_fdatasync, fd, 0, 0, 0, -1, 0)); }
+#define SHAPE_SYNC_FILE_RANGE(s, c) \
+    int s(int fd, long offset, long size, unsigned flags) \
+    { return (int)answer(on_descriptor(c, __NR_sync_file_range, fd, offset, size, (long)flags, offset, size)); }
+#define SHAPE_FTRUNCATE(s, c) \
+    int s(int fd, long size) { return (int)answer(on_descriptor(c, __NR_ftruncate, fd, size, 0, 0, size, 0)); }
+#define SHAPE_TRUNCATE(s, c) \
+    int s(const char *path, long size) { return (int)on_path_alone(c, __NR_truncate, path, size); }
+#define SHAPE_FALLOCATE(s, c) \
+    int s(int fd, int mode, long offset, long size) \
+    { return (int)answer(on_descriptor(c, __NR_fallocate, fd, mode, offset, size, offset, size)); }
+#define SHAPE_POSIX_FALLOCATE(s, c) \
+    int s(int fd, long offset, long size) \
+    { return (int)-on_descriptor(c, __NR_fallocate, fd, 0, offset, size, offset, size); }
+#define SHAPE_RENAME(s, c) \
+    int s(const char *old, const char *new) \
+    { return (int)move_file(c, __NR_renameat, AT_FDCWD, old, AT_FDCWD, new, 0); }
+#define SHAPE_RENAMEAT(s, c) \
+    int s(int from, const char *old, int to, const char *new) \
+    { return (int)move_file(c, __NR_renameat, from, old, to, new, 0); }
+#define SHAPE_RENAMEAT2(s, c) \
+    int s(int from, const char *old, int to, const char *new, unsigned flags) \
+    { return (int)move_file(c, __NR_renameat2, from, old, to, new, flags); }
 #define SHAPE_UNLINK(s, c) int s(const char *path) { return (int)on_path(c, __NR_unlinkat, AT_FDCWD, path, 0); }
-#define SHAPE_UNLINKAT(s, c) int s(int folder, const char *path, int flags) { return (int)on_path(c, __NR_unlinkat, folder, path, flags); }
+#define SHAPE_UNLINKAT(s, c) \
+    int s(int folder, const char *path, int flags) { return (int)on_path(c, __NR_unlinkat, folder, path, flags); }
 #define SHAPE_REMOVE(s, c) int s(const char *path) { return (int)on_path_alone(c, NUMBER_REMOVE, path, 0); }
-#define SHAPE_RMDIR(s, c) int s(const char *path) { return (int)on_path(c, __NR_unlinkat, AT_FDCWD, path, AT_REMOVEDIR); }
-#define SHAPE_MKDIR(s, c) int s(const char *path, unsigned mode) { return (int)on_path(c, __NR_mkdirat, AT_FDCWD, path, (long)mode); }
-#define SHAPE_MKDIRAT(s, c) int s(int folder, const char *path, unsigned mode) { return (int)on_path(c, __NR_mkdirat, folder, path, (long)mode); }
+#define SHAPE_RMDIR(s, c) \
+    int s(const char *path) { return (int)on_path(c, __NR_unlinkat, AT_FDCWD, path, AT_REMOVEDIR); }
+#define SHAPE_MKDIR(s, c) \
+    int s(const char *path, unsigned mode) { return (int)on_path(c, __NR_mkdirat, AT_FDCWD, path, (long)mode); }
+#define SHAPE_MKDIRAT(s, c) \
+    int s(int folder, const char *path, unsigned mode) \
+    { return (int)on_path(c, __NR_mkdirat, folder, path, (long)mode); }
 #define SHAPE_CLOSE(s, c) int s(int fd) { return (int)close_file(c, fd); }
-#define SHAPE_CLOSE_RANGE(s) int s(unsigned first, unsigned last, int flags) { return (int)close_numbers(first, last, flags); }
+#define SHAPE_CLOSE_RANGE(s) \
+    int s(unsigned first, unsigned last, int flags) { return (int)close_numbers(first, last, flags); }
 #define SHAPE_CLOSEFROM(s) void s(int first) { (void)close_numbers(first < 0 ? 0 : (unsigned)first, ~0u, 0); }
 #define SHAPE_DUP(s) int s(int fd) { return copied(kernel(__NR_dup, fd, 0, 0, 0, 0, 0)); }
 #define SHAPE_DUP2(s) int s(int from, int to) { return copy_onto(from, to, 0, 1); }
 #define SHAPE_DUP3(s) int s(int from, int to, int flags) { return copy_onto(from, to, flags, 0); }
-#define SHAPE_FCNTL(s) int s(int fd, int command, ...) { va_list rest; va_start(rest, command); const long argument = va_arg(rest, long); va_end(rest); return (int)control_file(fd, command, argument); }
+#define SHAPE_FCNTL(s) \
+    int s(int fd, int command, ...) \
+    { \
+        va_list rest; \
+        va_start(rest, command); \
+        const long argument = va_arg(rest, long); \
+        va_end(rest); \
+        return (int)control_file(fd, command, argument); \
+    }
 
 #define CALL(name, family, shape, manual, ...) HOOK SHAPE_##shape(name, CALL_##name)
 #define SAME(symbol, name) HOOK extern __typeof__(name) symbol __attribute__((alias(#name)));

@@ -99,7 +99,8 @@ static struct control *map_control(const char *path)
     if (kernel_fstat((int)fd, &status) < 0 || (uint64_t)status.st_size < sizeof(struct control)) {
         refuse(path, "is too short to be a control file");
     }
-    const long address = kernel(__NR_mmap, 0, (long)sizeof(struct control), PROTECTION_READ_WRITE, MAPPING_SHARED, fd, 0);
+    const long address =
+        kernel(__NR_mmap, 0, (long)sizeof(struct control), PROTECTION_READ_WRITE, MAPPING_SHARED, fd, 0);
     kernel_close((int)fd);
     if (address < 0 && address > -4096) {
         refuse(path, "cannot be mapped");
