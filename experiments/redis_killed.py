@@ -7,10 +7,10 @@ EXPERIMENT = Experiment(
     hypothesis="A Redis server that is killed loses nothing acknowledged and is up to date soon after it is back.",
     tags=("process", "redis"),
     stores=(stores.SQLite(), stores.Redis(appendfsync="always"), stores.Graph()),
-    workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=9, deadline="500ms"),
+    workload=workload.Transfers(accounts=16, clients=6, rate=60, seconds=9, deadline="400ms"),
     schedule=(
         when.at("1s").do(faults.Kill("redis")).heal(after="1500ms"),
-        when.phase("redis.applying", nth=150).do(faults.Kill("redis")).heal(after="1s"),
-        when.random(between=("6s", "7s")).do(faults.Pause("redis")).heal(after="1200ms"),
+        when.phase("redis.applying", nth=150).do(faults.Kill("redis")).heal(after="1500ms"),
+        when.random(between=("6s", "7s")).do(faults.Pause("redis")).heal(after="1500ms"),
     ),
 )
