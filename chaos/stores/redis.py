@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool
@@ -27,17 +27,15 @@ _NAME = "redis"
 Argument = str | int | bytes
 
 
-async def _cancellable(work: Awaitable[Any]) -> None:
-    """Await `work`, and raise a cancellation that it swallowed.
+def _cancellations() -> int:
+    """Return how often the current task was asked to stop.
 
     redis-py sends inside `asyncio.wait_for`, which before Python 3.12 drops a cancellation that arrives in the
-    moment when the work is done. The task would then go on for ever, and a deadline would never end it.
+    moment when the work is done. The task would then go on for ever, and a deadline would never end it; so the
+    number is compared before and after.
     """
     task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    await work
-    if task and task.cancelling() > before:
-        raise asyncio.CancelledError
+    return task.cancelling() if task else 0
 
 
 class Script:
@@ -104,15 +102,23 @@ class RedisStore:
         await self._pool.aclose()
 
     async def _connect(self) -> Any:
+        before = _cancellations()
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                return await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's decorator
+                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's decorator
         except (RedisError, OSError) as error:  # OSError covers TimeoutError
             raise StoreUnavailable(_NAME, f"no connection: {type(error).__name__}: {error}") from error
+        if _cancellations() > before:
+            await self._pool.release(connection)
+            raise asyncio.CancelledError
+        return connection
 
     async def _round_trip(self, connection: Any, arguments: Sequence[Argument]) -> Any:
         try:
-            await _cancellable(connection.send_command(*arguments, check_health=False))
+            before = _cancellations()
+            await connection.send_command(*arguments, check_health=False)
+            if _cancellations() > before:
+                raise asyncio.CancelledError
             return await connection.read_response()
         except ResponseError:
             raise

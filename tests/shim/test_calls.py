@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.faults.disk import calls
+from chaos.faults.disk import calls, layout
 
 pytestmark = pytest.mark.requires("compiler")
 
@@ -153,6 +153,38 @@ try: os.fstat(fd)
 except OSError as error: print(error.errno)
 """
     assert sandbox.python(code, sandbox.store / "file").stdout == f"{errno.EIO}\n{errno.EBADF}\n"
+
+
+def test_remove_takes_folders_too(sandbox) -> None:
+    """C's remove deletes a file or an empty folder, as without the shim, and is one call either way."""
+    (sandbox.store / "file").touch()
+    (sandbox.store / "folder").mkdir()
+    sandbox.arm("count", "remove")
+    code = "import ctypes, sys; print([ctypes.CDLL(None).remove(path.encode()) for path in sys.argv[1:]])"
+    done = sandbox.python(code, sandbox.store / "file", sandbox.store / "folder", sandbox.store / "absent")
+    assert done.stdout == "[0, 0, -1]\n"
+    assert sandbox.disarm() == {"calls_matched": 3, "calls_counted": 2}
+    assert list(sandbox.store.iterdir()) == []
+
+
+def test_shim_refuses_an_error_that_a_call_never_reports(sandbox, victim) -> None:
+    """Even a rule written past the harness's own check cannot make a call fail in a way that its page excludes."""
+    symbol = next(symbol for symbol in SYMBOLS if symbol.name == "fsync")
+    sandbox.arm("errno", "fsync", error="EIO")
+    rule = sandbox.control._file.rules[0]
+    rule.error = errno.EMFILE
+    rule.checksum = layout.checksum(rule, rule.generation)
+    assert outcomes(sandbox, victim, symbol, sandbox.store / "file", 1) == [(0, 0)]
+    assert sandbox.disarm() == {"calls_matched": 0, "calls_failed": 0}
+
+
+def test_half_written_rule_does_nothing(sandbox, victim) -> None:
+    """A rule whose fields and checksum disagree is not obeyed."""
+    symbol = next(symbol for symbol in SYMBOLS if symbol.name == "fsync")
+    sandbox.arm("errno", "fsync", error="EIO", nth=9)
+    sandbox.control._file.rules[0].nth = 1
+    assert outcomes(sandbox, victim, symbol, sandbox.store / "file", 1) == [(0, 0)]
+    assert sandbox.disarm()["calls_matched"] == 0
 
 
 def test_reference_page_is_current() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from chaos.stores.redis import RedisStore
 from chaos.transactions.system import Aborted, Committed, InDoubt
 
-from .conftest import Place, converged, faults
+from .conftest import Place, converged, faults, until
 
 
 async def test_a_transaction_is_in_every_store_when_acknowledged(place: Place) -> None:
@@ -154,7 +154,11 @@ async def test_closing_leaves_nothing_behind(place: Place) -> None:
     await system.transact(place.request("t0", reads_redis=True))
     assert system.site.children["graph"] is not None
     await system.close()
-    assert set(threading.enumerate()) == threads
+
+    async def threads_ended() -> bool:
+        return set(threading.enumerate()) == threads
+
+    await until(threads_ended)
     assert {task for task in asyncio.all_tasks() - tasks if not task.done()} == set()
     assert system.site.children["graph"] is None
 
