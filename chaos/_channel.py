@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -51,6 +52,8 @@ class Channel(asyncio.Protocol):
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
+        self.heard_ns = time.monotonic_ns()
+        """When anything was received last, on the monotonic clock."""
 
     @classmethod
     async def open(
@@ -91,6 +94,11 @@ class Channel(asyncio.Protocol):
         await self._closed.wait()
 
     @property
+    def waiting(self) -> bool:
+        """Whether a question of ours has no answer yet."""
+        return bool(self._waiting)
+
+    @property
     def closed(self) -> bool:
         """Whether the other end is gone."""
         return self._closed.is_set()
@@ -112,6 +120,7 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Callback of asyncio: gather bytes and deliver every whole frame."""
+        self.heard_ns = time.monotonic_ns()
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)

@@ -34,6 +34,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
     | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after" or "health"} |
     | load_started, load_stopped, all_healed | event | {} |
+    | server_exited, server_started | event | {"status": int} / {"pid": int}: the Redis-compatible server |
+    | worker_hung | event | {"silent_s": float}: it was killed for not having said anything for so long |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |
     | agreement | event | {"agreed": bool, "digests": {store: str}, "phase": "converging" or "holding"} |
 

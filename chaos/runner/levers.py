@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 from chaos._process import until_exit
 from chaos.backends.embedded import EmbeddedEnvironment
@@ -38,6 +39,8 @@ class RunLevers:
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal; raises ProcessLookupError when the process is not there."""
         pid = self._pid(target)
+        if target == "redis" and signal_number == signal.SIGKILL:
+            self._environment.hold_down = True  # before the kill, or the keeper might be quicker than the fault
         os.kill(pid, signal_number)
         return pid
 
@@ -51,9 +54,8 @@ class RunLevers:
         return True
 
     async def revive(self, target: str) -> None:
-        """Start the Redis server again when it is down; the others are supervised."""
-        server = self._environment.server
-        if target == "redis" and server is not None and server.child is not None and server.child.status is not None:
+        """Start the Redis server again if a fault keeps it down; the others are supervised."""
+        if target == "redis" and self._environment.hold_down:
             await self._environment.start_redis()
 
     def _pid(self, target: str) -> int:

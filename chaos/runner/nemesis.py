@@ -64,6 +64,16 @@ class Nemesis:
         """Kinds of the faults that hold now, in the order of injection."""
         return tuple(state.rule.fault.kind for state in self._order if state.begun_ns is not None and not state.ended)
 
+    def holds(self, kind: str, target: str) -> bool:
+        """Whether a fault of this kind holds that target now."""
+        return any(
+            state.begun_ns is not None
+            and not state.ended
+            and state.rule.fault.kind == kind
+            and state.rule.fault.arguments().get("target") == target
+            for state in self._order
+        )
+
     def changed_since(self, moment_ns: int) -> bool:
         """Whether a fault holds now, or one began or ended after `moment_ns` of the monotonic clock."""
         return self._changed_ns >= moment_ns or bool(self.open_faults)

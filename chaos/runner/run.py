@@ -84,13 +84,15 @@ class Run:
         verdict, code, message = "harness_failed", int(ExitCode.HARNESS), ""
         played = False
         try:
-            async with asyncio.timeout(seconds(self._experiment.limits.wall)):
+            async with asyncio.timeout(seconds(self._experiment.limits.wall)) as wall:
                 await self._play(stage)
             played = True
         except SystemGone as error:
             played = True
             message = str(error)
         except TimeoutError:
+            if not wall.expired():
+                raise
             played = True
             message = f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
         except EnvironmentUnavailable as error:
@@ -150,7 +152,11 @@ class Run:
             await self._converge(stage, health)
             self._enter("reading back", 1.0)
             await self._read_back(stage, health, "final")
-            await stage.supervisor.restart_in_peace()
+            try:
+                await stage.supervisor.restart_in_peace()
+            except (HarnessError, TimeoutError) as error:
+                text = str(error) or "no answer in time"
+                raise SystemGone(f"a new process could not open the stores at the end: {text}") from error
             await self._read_back(stage, health, "reopened")
         finally:
             watcher.cancel()
@@ -227,7 +233,9 @@ class Run:
 
     async def _tick(self, stage: Stage) -> None:
         assert stage.supervisor is not None
+        assert stage.environment is not None
         await asyncio.sleep(TICK_S)
+        stage.environment.check_proxy()
         if stage.supervisor.failure is not None:
             raise SystemGone(f"the system under test does not open any more: {stage.supervisor.failure}")
 

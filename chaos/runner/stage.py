@@ -50,6 +50,7 @@ class Stage:
         self.environment: EmbeddedEnvironment | None = None
         self.supervisor: Supervisor | None = None
         self.nemesis: Nemesis | None = None
+        self._at_phase = 0
 
     @property
     def store_names(self) -> tuple[str, ...]:
@@ -75,6 +76,7 @@ class Stage:
             redis=self._stores.get("redis", {}),
             shim_environment=variables,
             on_child=self._watch,
+            on_server=self._record_server,
         )
         await self.environment.start()
         self.supervisor = Supervisor(
@@ -84,6 +86,7 @@ class Stage:
             on_phase_told=self._on_phase_told,
             on_child=self._watch,
             restart_deadline_s=30.0,
+            held=self._worker_held,
         )
         levers = RunLevers(self.environment, self.supervisor, self.control)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
@@ -118,6 +121,13 @@ class Stage:
         if lines:
             with contextlib.suppress(OSError):
                 (self._folder.logs / "injected_calls.jsonl").write_bytes(b"".join(lines))
+
+    def _worker_held(self) -> bool:
+        """Whether a fault holds the worker: paused, or standing still at a phase while a fault is put in place."""
+        return self._at_phase > 0 or (self.nemesis is not None and self.nemesis.holds("process.pause", "worker"))
+
+    def _record_server(self, what: str, number: int) -> None:
+        self.history.append("event", what, value={"status" if what == "server_exited" else "pid": number})
 
     def _watch(self, child: Child) -> None:
         self._guardian.watch_process(child.pid)
@@ -171,7 +181,11 @@ class Stage:
         """A phase with a rule: record it, let the nemesis act, then let the worker go on."""
         self._record_phase(args)
         if self.nemesis is not None:
-            await asyncio.shield(self.nemesis.phase(args["name"]))
+            self._at_phase += 1
+            try:
+                await asyncio.shield(self.nemesis.phase(args["name"]))
+            finally:
+                self._at_phase -= 1
 
     def _on_phase_told(self, args: dict[str, Any]) -> None:
         self._record_phase(args)

@@ -23,6 +23,8 @@ from chaos.transactions.system import SiteConfig
 OPEN_TIMEOUT_S = 15.0
 RECOVER_TIMEOUT_S = 15.0
 PEACE_TIMEOUT_S = 5.0
+HANG_S = 5.0
+"""A worker that owes an answer and says nothing for so long is killed: half of the usual recovery budget."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,19 @@ class Supervisor:
         on_phase_told: Callable[[dict[str, Any]], None],
         on_child: Callable[[Child], None],
         restart_deadline_s: float,
+        held: Callable[[], bool],
     ) -> None:
-        """`on_phase` is awaited for phases with a rule, `on_phase_told` hears of the others."""
+        """`on_phase` is awaited for phases with a rule, `on_phase_told` hears of the others.
+
+        `held()` tells whether a fault holds the worker still now, so that its silence is no hang.
+        """
         self._plan = plan
         self._history = history
         self._on_phase = on_phase
         self._on_phase_told = on_phase_told
         self._on_child = on_child
         self._restart_deadline_s = restart_deadline_s
+        self._held = held
         self._loop_task: asyncio.Task[None] | None = None
         self._closing = False
         self._attempts = 0
@@ -135,8 +142,7 @@ class Supervisor:
     async def _keep_running(self) -> None:
         """Wait for the worker's end and start the next one, within a deadline for each outage."""
         while True:
-            assert self.channel is not None
-            await self.channel.wait_closed()
+            await self._watch()
             await self._observe_end()
             policy = AsyncRetrying(
                 retry=retry_if_exception_type((ChannelClosed, RemoteError, TimeoutError)),
@@ -152,6 +158,21 @@ class Supervisor:
                 self.failure = error
                 self.failed.set()
                 return
+
+    async def _watch(self) -> None:
+        """Return when the worker is gone; kill one that owes an answer and has been silent for HANG_S."""
+        assert self.channel is not None
+        assert self.child is not None
+        while not self.channel.closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANG_S / 8):
+                    await self.channel.wait_closed()
+            silent_s = (time.monotonic_ns() - self.channel.heard_ns) / 1e9
+            if self._held():
+                self.channel.heard_ns = time.monotonic_ns()
+            elif self.channel.waiting and silent_s > HANG_S and not self.channel.closed:
+                self._history.append("event", "worker_hung", value={"silent_s": round(silent_s, 3)})
+                await self.child.kill()
 
     async def _observe_end(self) -> None:
         self.ready.clear()

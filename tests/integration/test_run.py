@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -159,6 +160,66 @@ def test_after_a_kill_of_the_harness_nothing_is_left(chaos_command, trivial: Cal
     assert all(wait_until(lambda pid=pid: gone(pid), 1.0) for pid in children)
     assert wait_until(lambda: not (ledger.parent / "live").exists(), 2.0)
     assert wait_until(lambda: json.loads((ledger.parent / "run.json").read_text())["verdict"] == "killed", 2.0)
+
+
+HANGING = """
+    import time
+
+    from chaos.transactions.redo import RedoSystem
+
+
+    class Hangs(RedoSystem):
+        async def transact(self, request):
+            if request.token == "c0.3":
+                time.sleep(1000)
+            return await super().transact(request)
+"""
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(chaos_command, trivial: Callable[..., str]) -> None:
+    """A blocked process is an observation: it is killed after its silence, and what it owed is resolved."""
+    text = trivial().replace('id="trivial",', 'id="trivial", system=systems.Own("Hangs"),')
+    text = text.replace("import Experiment", "import systems, Experiment") + HANGING
+    done = chaos_command("run", chaos_command.write(text), "--seed", "1")
+    entries = done.history()
+    (hung,) = [entry for entry in entries if entry["f"] == "worker_hung"]
+    assert hung["value"]["silent_s"] > 1
+    after = [entry for entry in entries if entry["index"] > hung["index"]]
+    assert any(entry["f"] == "worker_exited" and entry["value"]["status"] == -9 for entry in after)
+    assert any(entry["f"] == "resolve" and entry["token"] == "c0.3" for entry in after)
+    assert done.code == 0, done.out + done.err
+
+
+def test_a_server_that_ends_by_itself_is_started_again(chaos_command, trivial: Callable[..., str]) -> None:
+    """A server that gives up over a failed sync of its log is an observation, and comes back."""
+    rule = 'when.at("300ms").do(faults.DiskError("redis", error="EIO", call="sync", path="*.aof")).heal(after="1s"),'
+    done = chaos_command("run", chaos_command.write(trivial(rule).replace("seconds=1", "seconds=3")), "--seed", "1")
+    entries = done.history()
+    exits = [entry for entry in entries if entry["f"] == "server_exited"]
+    assert [entry["value"]["status"] for entry in exits] == [1]
+    assert any(entry["f"] == "server_started" and entry["index"] > exits[0]["index"] for entry in entries)
+    assert done.code == 0, done.out + done.err
+
+
+def test_an_unplanned_end_of_the_proxy_is_the_harness_failing(chaos_command, trivial: Callable[..., str]) -> None:
+    """The proxy is part of the harness: its death is exit 70 and no finding on a store."""
+    harness = _start(
+        chaos_command,
+        trivial('when.at("100ms").do(faults.Partition("redis")).heal(after="200ms"),').replace(
+            "seconds=1", "seconds=20"
+        ),
+    )
+    ledger = _wait_for_ledger(chaos_command, '"healed"')
+    (proxy,) = [pid for pid in _children(harness.pid) if b"chaos.faults.network.server" in _command_line(pid)]
+    os.kill(proxy, signal.SIGKILL)
+    assert harness.wait(30) == 70
+    run = json.loads((ledger.parent / "run.json").read_text())
+    assert run["verdict"] == "harness_failed"
+    assert "proxy" in run["message"]
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_several_runs_at_once_do_not_meet(chaos_command, trivial: Callable[..., str]) -> None:
