@@ -95,6 +95,8 @@ def _end(run: Mapping[str, Any], conclusion: Conclusion, history: History) -> It
         yield from paragraph(f"the run ended early: {run['stopped']}", "  ")
     if history.torn:
         yield from paragraph(f"the end of the history is missing: {history.torn}", "  ")
+    for name, reason in (run.get("not_judged") or {}).items():
+        yield from paragraph(f"not judged: {name} ({reason})", "  ")
     yield from paragraph(conclusion.sentence, "  ")
     if run.get("repeat"):
         yield ""

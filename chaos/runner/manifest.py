@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from chaos.checkers import Synced
 from chaos.experiment.plan import Plan
+from chaos.faults.disk import library
 from chaos.runner.api import RunOptions
 from chaos.runner.folder import RunFolder
 from chaos.runner.judge import Judged, judge_folder, write_judgement
@@ -47,7 +49,9 @@ class Manifest:
             "stores": {},
             "commit": commit_of(plan.source.parent),
         }
-        folder.write_json("plan.json", _with_engine(plan.to_json(), options.graph))
+        written = _with_engine(plan.to_json(), options.graph)
+        self._run["not_judged"] = _leave_out(written)
+        folder.write_json("plan.json", written)
         folder.write_text("repro.txt", repeat + "\n")
         self._write()
 
@@ -91,6 +95,15 @@ def _with_engine(plan: dict[str, Any], graph: str | None) -> dict[str, Any]:
     if graph is not None and "graph" in plan["stores"]:
         plan["stores"]["graph"] = {**plan["stores"]["graph"], "engine": graph}
     return plan
+
+
+def _leave_out(plan: dict[str, Any]) -> dict[str, str]:
+    """Take the checks out of `plan` that cannot be judged on this system, and return them with the reason."""
+    available, reason = library.available()
+    if available or Synced.name not in plan["checks"]:
+        return {}
+    plan["checks"] = [name for name in plan["checks"] if name != Synced.name]
+    return {Synced.name: f"no file shim counts the syncs: {reason}"}
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 from chaos._channel import ChannelClosed, RemoteError
 from chaos._process import Child
 from chaos.backends.embedded import EmbeddedEnvironment
-from chaos.errors import EnvironmentUnavailable
+from chaos.errors import EnvironmentUnavailable, HarnessError
 from chaos.experiment.plan import AtPhase, Plan
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
@@ -98,6 +99,8 @@ class Stage:
                 f"read {self._folder.logs / 'worker.log'}",
             ) from error
 
+        self._require_shim()
+
     async def stop(self, *, in_peace: bool) -> list[str]:
         """End everything; return what could not be ended or removed (empty: nothing is left). Idempotent."""
         left: list[str] = []
@@ -139,13 +142,26 @@ class Stage:
                 f"pip install 'chaos-harness[{self.graph_engine}]', or choose another with --graph",
             )
 
+    def _require_shim(self) -> None:
+        """Demand the shim's handshake from the processes it was loaded into: ld.so only warns and goes on."""
+        assert self.environment is not None
+        assert self.supervisor is not None
+        server = self.environment.server
+        children = [self.supervisor.child, server.child if server is not None else None]
+        for child in children:
+            if self.control is not None and child is not None and not self.control.has_attached(child.pid):
+                raise HarnessError(f"the file shim is not loaded in {child.name} (pid {child.pid}); see its log")
+
     def _load_shim(self) -> dict[str, str]:
         """Make the control file and return the variables that load the shim; none where it is not available.
 
-        Raises EnvironmentUnavailable when the plan has a file fault and there is no shim for it.
+        Raises EnvironmentUnavailable when the plan has a file fault and there is no shim for it, and when the
+        library that CHAOS_SHIM_LIBRARY names cannot be used.
         """
         available, reason = library.available()
         if not available:
+            if os.environ.get(library.OVERRIDE):  # what a user names is never silently done without
+                raise EnvironmentUnavailable(reason, f"or unset {library.OVERRIDE}")
             wanted = [rule.fault.kind for rule in self._plan.rules if rule.fault.kind.startswith("disk.")]
             if wanted:
                 raise EnvironmentUnavailable(

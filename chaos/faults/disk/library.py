@@ -49,9 +49,20 @@ def available() -> tuple[bool, str]:
         return False, "the file shim was not built; install the package again (pip install -e .)"
     if built_hash(path) is None:
         return False, f"{str(path)!r} is not the file shim; install the package again (pip install -e .)"
-    if any(blank in str(path) for blank in " :"):
-        return False, f"{str(path)!r} has a blank or a colon, which LD_PRELOAD cannot name; install it elsewhere"
     return True, ""
+
+
+@cache
+def _preloadable(path: Path) -> str:
+    """Return a name of `path` that LD_PRELOAD can hold.
+
+    It separates names by blanks and colons and knows no quoting (ld.so(8)). A path with one of them is named by
+    a descriptor of this process instead, which stays open as long as we live: longer than any victim of ours.
+    """
+    if not re.search(r"[ :]", str(path)):
+        return str(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 @cache
@@ -83,5 +94,6 @@ def environment(control_path: Path | str, base: Mapping[str, str] | None = None)
         what, _, remedy = reason.partition("; ")
         raise EnvironmentUnavailable(what, remedy or "run the experiment without file faults")
     present = (os.environ if base is None else base).get("LD_PRELOAD", "")
-    others = [item for item in re.split(r"[ :]+", present) if item and item != str(path)]
-    return {"LD_PRELOAD": ":".join([str(path), *others]), CONTROL: str(Path(control_path).absolute())}
+    name = _preloadable(path)
+    others = [item for item in re.split(r"[ :]+", present) if item and item != name]
+    return {"LD_PRELOAD": ":".join([name, *others]), CONTROL: str(Path(control_path).absolute())}

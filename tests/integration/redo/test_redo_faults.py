@@ -48,7 +48,11 @@ async def test_redis_killed_and_restarted_under_load(place: Place) -> None:
     assert place.server.child is not None
     await place.server.child.kill()
     await load(place, system, 8, outcomes, requests, name="during")
-    assert any(outcome == Committed(csn=outcome.csn, applied=False) for outcome in outcomes.values() if isinstance(outcome, Committed))
+    assert any(
+        outcome == Committed(csn=outcome.csn, applied=False)
+        for outcome in outcomes.values()
+        if isinstance(outcome, Committed)
+    )
     await place.server.start()
     await load(place, system, 8, outcomes, requests, name="after")
     assert await judge(system, requests, outcomes) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from chaos.errors import EnvironmentUnavailable
 from chaos.faults.disk import build, library
+from chaos.faults.disk.control import Control
 
 
 @pytest.fixture
@@ -51,19 +54,32 @@ def test_environment(built: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not build.supported()[0], reason=build.supported()[1])
 def test_unusable_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing file, another library, and a path that a preload cannot name are each told with a remedy."""
+    """A missing file and another library are each told with a remedy."""
     other = tmp_path / "other.so"
     other.write_bytes(b"\x7fELF")
-    blank = tmp_path / "with blank" / "chaosfs.so"
-    blank.parent.mkdir()
-    blank.write_bytes(b"chaosfs-source-sha256:" + b"0" * 64)
-    for path, text in ((tmp_path / "no.so", "is not a file"), (other, "is not the file shim"), (blank, "has a blank")):
+    for path, text in ((tmp_path / "no.so", "is not a file"), (other, "is not the file shim")):
         monkeypatch.setenv(library.OVERRIDE, str(path))
         usable, reason = library.available()
         assert not usable
         assert text in reason
         with pytest.raises(EnvironmentUnavailable, match=text):
             library.environment(tmp_path / "control")
+
+
+@pytest.mark.requires("compiler")
+def test_a_path_with_blanks_can_be_preloaded(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LD_PRELOAD cannot name it, so it is named by a descriptor, and victims attach all the same."""
+    blank = tmp_path / "with blank: and colon" / "chaosfs.so"
+    blank.parent.mkdir()
+    blank.write_bytes(built.read_bytes())
+    monkeypatch.setenv(library.OVERRIDE, str(blank))
+    root = tmp_path / "root"
+    root.mkdir()
+    with Control.create(tmp_path / "control", root) as control:
+        variables = library.environment(tmp_path / "control", {})
+        assert not set(" :") & set(variables["LD_PRELOAD"])
+        subprocess.run([sys.executable, "-c", ""], env={**os.environ, **variables}, check=True)
+        assert control.attached == 1
 
 
 @pytest.mark.parametrize(("platform", "machine"), [("darwin", "arm64"), ("win32", "AMD64"), ("linux", "riscv64")])

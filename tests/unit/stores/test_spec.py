@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chaos import stores
+
+
+def test_defaults_have_no_problems() -> None:
+    """Each store as declared without arguments is right."""
+    assert [list(spec.problems()) for spec in (stores.SQLite(), stores.Redis(), stores.Graph())] == [[], [], []]
+
+
+def test_config_is_plain_json_with_the_name() -> None:
+    """What a store tells about itself survives JSON and holds no place in a file."""
+    specs = (stores.SQLite(readers=3), stores.Redis(appendfsync="no"), stores.Graph(engine="ladybug"))
+    configs = [spec.to_config() for spec in specs]
+    assert (
+        json.loads(json.dumps(configs))
+        == configs
+        == [
+            {"name": "sqlite", "synchronous": "FULL", "readers": 3},
+            {"name": "redis", "appendfsync": "no"},
+            {"name": "graph", "engine": "ladybug", "buffer_pool_mb": 64, "max_db_size_mb": 1024},
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "slug"),
+    [
+        (stores.SQLite(synchronous="MAYBE"), "not-a-choice"),
+        (stores.SQLite(readers=0), "out-of-range"),
+        (stores.Redis(appendfsync="sometimes"), "not-a-choice"),
+        (stores.Graph(engine="paper"), "not-a-choice"),
+        (stores.Graph(buffer_pool_mb=1), "out-of-range"),
+        (stores.Graph(max_db_size_mb=1000), "not-a-power-of-two"),
+    ],
+)
+def test_a_bad_setting_is_told_with_its_place(spec: stores.StoreSpec, slug: str) -> None:
+    """One problem, at the line where the store was declared, with the slug of the mistake."""
+    [problem] = spec.problems()
+    assert (problem.slug, problem.file, problem.line > 0) == (slug, __file__, True)
