@@ -23,7 +23,7 @@ from chaos.transactions.unit import Transaction
 
 LAG_MAX = 256
 _OPEN_S = 5.0
-_RECOVERY_S = 5.0
+_RECOVERY_S = 2.0
 _CLOSE_S = 1.0
 
 

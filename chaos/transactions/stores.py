@@ -13,15 +13,14 @@ from chaos.transactions.system import Site
 class Stores:
     """SQLite, Redis twice (`redis` for readers, `redis_applier` for the one that follows the log) and the graph.
 
-    Settings come from `config.options["stores"]`, a mapping from store name to what its declared value's
-    `to_config` returned; what is left out has the default of `chaos.stores.spec`. `synchronous` overrides.
+    Settings come from `config.options`, a mapping from store name to what its declared value's `to_config`
+    returned; what is left out has the default of `chaos.stores.spec`. `synchronous` overrides.
     """
 
     def __init__(self, site: Site, *, synchronous: str | None = None) -> None:
         """Make the clients; nothing is connected."""
         config = site.config
-        settings = config.options.get("stores", {})
-        sqlite, graph = settings.get("sqlite", {}), settings.get("graph", {})
+        sqlite, graph = config.options.get("sqlite", {}), config.options.get("graph", {})
         self.sqlite = SQLiteStore(
             config.folder("sqlite"),
             synchronous=synchronous or sqlite.get("synchronous", "FULL"),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import time
@@ -18,12 +17,14 @@ MAKE = "CREATE (:Thing {id: $id})"
 Maker = Callable[..., GraphStore]
 
 
-@pytest.fixture(params=["kuzu", "ladybug"])
+ENGINES = tuple(pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug"))
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine that is installed."""
-    if importlib.util.find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from chaos.backends.redis_server import RedisServer, find_server
 from chaos.errors import StoreInDoubt, StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 
+pytestmark = pytest.mark.requires("redis")
+
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
 
@@ -44,6 +46,7 @@ class Swallower:
         self.port = 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until either side ends it."""
         while data := await reader.read(65536):
             if self.word not in data:
                 writer.write(b"+OK\r\n" * data.count(b"*"))  # the greeting of a new connection

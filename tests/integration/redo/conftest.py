@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -19,15 +18,14 @@ from chaos.transactions.redo import RedoSystem
 from chaos.transactions.system import Committed, Outcome, Request, SiteConfig
 from chaos.workload import Transfers
 
-ENGINES = ("kuzu", "ladybug")
+ENGINES = tuple(pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug"))
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each graph engine that is installed."""
-    if importlib.util.find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
+    name: str = request.param
+    return name
 
 
 class Place:
@@ -42,6 +40,7 @@ class Place:
 
     @property
     def config(self) -> SiteConfig:
+        """Where the stores of this place are."""
         return SiteConfig(
             redis_host="127.0.0.1",
             redis_port=self.server.port,
@@ -51,9 +50,11 @@ class Place:
         )
 
     def site(self, hook: Hook | None = None) -> LocalSite:
+        """Make a site that awaits `hook` at each phase."""
         return LocalSite(self.config, hook)
 
     async def set_up(self, kind: Callable[[], Any] = RedoSystem) -> None:
+        """Create schema and first rows."""
         await kind().set_up(self.site())
 
     async def open(self, kind: Callable[[], Any] = RedoSystem, hook: Hook | None = None) -> Any:

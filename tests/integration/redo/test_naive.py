@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from chaos.errors import StoreError
 from chaos.transactions.naive import NaiveSystem
 from chaos.transactions.system import Aborted, Committed, Outcome
 
 from .conftest import Place, faults
+
+pytestmark = pytest.mark.requires("redis")
 
 
 async def test_without_faults_the_control_is_right(place: Place) -> None:
@@ -16,7 +20,9 @@ async def test_without_faults_the_control_is_right(place: Place) -> None:
     requests = [place.request(f"t{n}") for n in range(12)]
     outcomes = await asyncio.gather(*(system.transact(request) for request in requests))
     assert {type(outcome) for outcome in outcomes} == {Committed}
-    assert faults(await system.read_back(), requests, dict(zip("t", outcomes, strict=False))) == []
+    assert (
+        faults(await system.read_back(), requests, {r.token: o for r, o in zip(requests, outcomes, strict=True)}) == []
+    )
 
 
 async def test_redis_killed_between_two_commits_tears_it(place: Place) -> None:

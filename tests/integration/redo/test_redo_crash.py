@@ -29,6 +29,8 @@ PHASES = (
     "acknowledged",
 )
 
+pytestmark = pytest.mark.requires("redis")
+
 
 async def die(place: Place, phase: str, nth: int, requests: list[Request]) -> dict[str, str]:
     """Run `requests` in a process that kills itself at the phase; return the outcomes it told before."""

@@ -15,6 +15,8 @@ from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Requ
 
 from .conftest import Place, committed, converged, faults, until
 
+pytestmark = pytest.mark.requires("redis")
+
 
 async def load(
     place: Place, system: Any, count: int, outcomes: dict[str, Outcome], requests: list[Request], *, name: str = "t"

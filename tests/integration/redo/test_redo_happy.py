@@ -4,10 +4,15 @@ import asyncio
 import threading
 from typing import Any
 
+import msgspec
+import pytest
+
 from chaos.stores.redis import RedisStore
 from chaos.transactions.system import Aborted, Committed, InDoubt
 
 from .conftest import Place, converged, faults, until
+
+pytestmark = pytest.mark.requires("redis")
 
 
 async def test_a_transaction_is_in_every_store_when_acknowledged(place: Place) -> None:
@@ -230,3 +235,24 @@ async def test_nothing_is_admitted_before_recovery(place: Place) -> None:
     assert outcome == Aborted(reason="transaction t0: recovery is not finished")
     await system.recover([])
     assert not isinstance(await system.transact(place.request("t1")), Aborted | InDoubt)
+
+
+async def test_declared_settings_reach_the_stores(place: Place) -> None:
+    """What an experiment declares about SQLite and the graph is what the system opens them with."""
+    from chaos.stores import Graph, SQLite
+    from chaos.transactions.stores import Stores
+
+    options = {
+        "sqlite": SQLite(synchronous="NORMAL", readers=1).to_config(),
+        "graph": Graph(buffer_pool_mb=32).to_config(),
+    }
+    site = place.site()
+    site._config = msgspec.structs.replace(place.config, options=options)
+    stores = Stores(site)
+    await stores.sqlite.open()
+    try:
+        assert await stores.sqlite.fetch("PRAGMA synchronous") == [(1,)]
+        assert len(stores.sqlite._readers) == 1
+        assert stores.graph._settings["buffer_pool_mb"] == 32
+    finally:
+        await stores.close()

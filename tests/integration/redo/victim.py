@@ -16,6 +16,7 @@ from chaos.transactions.system import Request, SiteConfig
 
 
 async def main(config: SiteConfig, phase: str, nth: int, requests: list[Request]) -> None:
+    """Run `requests` in three clients and die at the `nth` `phase`."""
     count = 0
 
     async def hook(name: str, token: str | None, store: str | None) -> None:

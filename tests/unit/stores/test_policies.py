@@ -11,11 +11,15 @@ from chaos.stores import policies
 
 async def test_a_policy_with_a_deadline_raises_the_last_error() -> None:
     """Opening is given up at the deadline, with the store's own error."""
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match="locked"):
+
+    async def open_locked() -> None:
         async for attempt in policies.sqlite_open(0.1):
             with attempt:
                 raise StoreUnavailable("sqlite", "locked")
+
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await open_locked()
     assert time.monotonic() - began < 2
 
 
@@ -34,11 +38,16 @@ async def test_appliers_try_again_after_every_kind_of_store_error() -> None:
 async def test_other_errors_are_not_retried() -> None:
     """A mistake in the program is raised at once."""
     attempts = 0
-    with pytest.raises(ZeroDivisionError):
+
+    async def mistaken() -> None:
+        nonlocal attempts
         async for attempt in policies.apply_forever():
             with attempt:
                 attempts += 1
                 raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await mistaken()
     assert attempts == 1
 
 

@@ -25,21 +25,26 @@ class Paper:
         self.sqlite = self.redis = self.graph = self
 
     def execute(self, text: str, parameters: Any = ()) -> None:
+        """Note a write."""
         if isinstance(parameters, dict):
             self.cyphers.append(parameters)
         else:
             self.sqlite_writes.append((text, tuple(parameters)))
 
     async def fetch(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        """Answer with the balance."""
         return [(self.balance,)]
 
     async def query(self, cypher: str, parameters: Any) -> list[list[Any]]:
+        """Answer with nothing."""
         return []
 
     def command(self, name: str, *arguments: str | int) -> None:
+        """Note a command."""
         self.commands.append((name, *arguments))
 
     async def get(self, key: str) -> str | None:
+        """Answer with the limit."""
         self.gets.append(key)
         return self.limit
 
