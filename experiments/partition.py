@@ -16,6 +16,6 @@ EXPERIMENT = Experiment(
         # Redis executes what it is sent and its replies are lost: the classic way to apply something twice.
         when.phase("redis.applying", nth=170).do(faults.Partition("redis", side="reply")).heal(after="1500ms"),
         # Requests are held back and delivered late: the zombie write.
-        when.random(between=("7s", "8s")).do(faults.Partition("redis", side="request", mode="stall")).heal(after="1500ms"),
+        when.random(between=(7, 8)).do(faults.Partition("redis", side="request", mode="stall")).heal(after="1500ms"),
     ),
 )
