@@ -26,13 +26,14 @@ MARK = "CHAOS_INTERRUPTED_RUN"
 GONE_WITHIN_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 EXPERIMENT = """
-from chaos import Experiment, faults, stores, when, workload
+from chaos import Experiment, Guards, faults, stores, when, workload
 
 EXPERIMENT = Experiment(
     id="interrupted",
     hypothesis="A run that is interrupted leaves nothing behind.",
     stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
     workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=3, deadline="800ms"),
+    guards=Guards(during=0),
     schedule=(
         when.at("300ms").do(faults.Partition("redis")).heal(after="600ms"),
         when.at("1200ms").do(faults.Pause("worker")).heal(after="300ms"),

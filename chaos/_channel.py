@@ -48,6 +48,7 @@ class Channel(asyncio.Protocol):
         self._listener = listener
         self._buffer = bytearray()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._patience_s: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
@@ -77,12 +78,14 @@ class Channel(asyncio.Protocol):
         number = self._next_id
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
+        self._patience_s[number] = timeout_s or 0.0
         try:
             self._send({"id": number, "op": op, "args": args or {}})
             async with asyncio.timeout(timeout_s):
                 return await future
         finally:
             self._waiting.pop(number, None)
+            self._patience_s.pop(number, None)
 
     def tell(self, op: str, args: dict[str, Any] | None = None) -> None:
         """Send a message that wants no answer; silently dropped when the other end is gone."""
@@ -97,6 +100,11 @@ class Channel(asyncio.Protocol):
     def waiting(self) -> bool:
         """Whether a question of ours has no answer yet."""
         return bool(self._waiting)
+
+    @property
+    def patience_s(self) -> float:
+        """The longest time that a question of ours, still open, is given for its answer."""
+        return max(self._patience_s.values(), default=0.0)
 
     @property
     def closed(self) -> bool:

@@ -15,12 +15,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PARENT_VARIABLE = "CHAOS_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = 87
+_POLL_S = 0.02
 _LAUNCHER = Path(__file__).with_name("_launch.py")
 
 
@@ -84,8 +85,10 @@ class Child:
 
     async def _wait(self) -> None:
         try:
-            await until_exit(self.pid)
-            self._process.wait()
+            if hasattr(os, "pidfd_open"):
+                await until_exit(self.pid)
+            while self._process.poll() is None:
+                await asyncio.sleep(_POLL_S)
         finally:
             self._gone.set()
 
@@ -93,27 +96,33 @@ class Child:
 async def until_exit(pid: int) -> None:
     """Return when process `pid` has ended (it may still be waiting to be reaped); at once if there is none.
 
-    Where there is no pidfd (outside Linux) the process must be our own child. Safe to cancel.
+    Uses a pidfd (Linux) and asks again and again elsewhere, where a child that was not reaped counts as living.
+    Safe to cancel.
     """
-    if hasattr(os, "pidfd_open"):
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        loop.add_reader(descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+    if not hasattr(os, "pidfd_open"):
+        while _exists(pid):
+            await asyncio.sleep(_POLL_S)
         return
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:  # noqa: ASYNC222  # WNOHANG
-        await asyncio.sleep(0.02)  # no pidfd on this system: polling is the portable way
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
-OnStart = Callable[[str, int], None]
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def spawn_python(

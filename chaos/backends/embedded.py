@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from chaos._channel import Channel
 from chaos._process import Child, spawn_python
 from chaos.backends.redis_server import RedisServer, find_server
@@ -68,13 +70,15 @@ class EmbeddedEnvironment:
         )
         _, channel = await asyncio.gather(self.start_redis(), self._start_proxy())
         self.proxy_channel = channel
-        added = await channel.call(
-            "add",
-            {"name": "redis", "upstream_host": "127.0.0.1", "upstream_port": self.server.port},
-            timeout_s=_PROXY_START_S,
-        )
+        upstream = {"name": "redis", "upstream_host": "127.0.0.1", "upstream_port": self.server.port}
+        try:
+            added = await channel.call("add", upstream, timeout_s=_PROXY_START_S)
+            self.identities["redis"] = await self.server.capabilities()
+        except (TimeoutError, OSError, RedisError) as error:
+            raise EnvironmentUnavailable(
+                f"the server or the proxy did not answer: {type(error).__name__}: {error}", f"read {self._logs}"
+            ) from error
         self.redis_port = int(added["port"])
-        self.identities["redis"] = await self.server.capabilities()
         self._keeper = asyncio.get_running_loop().create_task(self._keep_server())
 
     async def start_redis(self) -> None:
@@ -85,10 +89,11 @@ class EmbeddedEnvironment:
         self._register(child)
         self._on_server("server_started", child.pid)
 
-    def check_proxy(self) -> None:
-        """Raise HarnessError when the proxy has ended: it is part of the harness, and no fault aims at it."""
-        if self.proxy_channel is not None and self.proxy_channel.closed:
-            raise HarnessError(f"the proxy process ended by itself; read {self._logs / 'proxy.log'}")
+    def lost_proxy(self) -> HarnessError | None:
+        """Return the failure to raise when the proxy has ended: it is part of the harness, and no fault aims at it."""
+        if self.proxy_channel is None or not self.proxy_channel.closed:
+            return None
+        return HarnessError(f"the proxy process ended by itself; read {self._logs / 'proxy.log'}")
 
     async def stop(self) -> list[str]:
         """End every process; return the names of those that could not be ended. Idempotent."""

@@ -115,13 +115,14 @@ class RedisServer:
         log is in the message.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.child = spawn_program("redis", self._command(), log=self._log, environment=self._environment)
+        child = spawn_program("redis", self._command(), log=self._log, environment=self._environment)
+        self.child = child
         try:
-            await self._wait_ready(self.child)
+            await self._wait_ready(child)
         except BaseException:
-            await self.child.kill()
+            await child.kill()
             raise
-        return self.child
+        return child
 
     async def stop(self) -> None:
         """End the server if it runs, and give the port back. Idempotent."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,17 +76,23 @@ def repeat_command(plan: Plan, options: RunOptions) -> str:
 
 @contextlib.contextmanager
 def _cancelled_by_signals(task: asyncio.Task[RunResult], received: list[int]) -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into one cancellation of `task`; further ones are only counted."""
+    """Turn the first of SIGINT, SIGTERM and SIGHUP into a cancellation of `task`.
+
+    A second one is only counted: cleaning up has begun. A third one ends this process at once; the guardian
+    cleans up then.
+    """
     loop = asyncio.get_running_loop()
 
-    def on_signal(number: int) -> None:
+    def _on_signal(number: int) -> None:
         received.append(number)
         if len(received) == 1:
             task.cancel()
+        elif len(received) >= 3:  # said in the docstring
+            os._exit(128 + number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
+        loop.add_signal_handler(number, _on_signal, number)
     try:
         yield
     finally:
@@ -112,7 +119,9 @@ async def _run_with_signals(plan: Plan, options: RunOptions, progress: Progress 
     task = asyncio.ensure_future(one.execute())
     with _cancelled_by_signals(task, received):
         try:
-            return await task
+            result = await task
+            # A signal that came while the run was being judged: the verdict stands, and the series ends.
+            return replace(result, exit_code=128 + received[0]) if received else result
         except asyncio.CancelledError:
             if not received:
                 raise

@@ -36,6 +36,8 @@ class Load:
         self._stopping = asyncio.Event()
         self._next_process = workload.clients
         self.acknowledged = 0
+        self.last_error: str | None = None
+        """Why the latest transaction that was not acknowledged was not."""
         self.on_acknowledged: Callable[[Entry, Committed], None] | None = None
         """Called with the invocation and the outcome of every acknowledged transaction."""
 
@@ -48,6 +50,12 @@ class Load:
         """Let every client finish the operation it has begun, and end. Raises what a client raised."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
+
+    def check(self) -> None:
+        """Raise what a client died of, if one did."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                task.result()
 
     def abandon(self) -> None:
         """Cancel the clients; what was invoked stays without completion, and counts as in doubt."""
@@ -71,6 +79,7 @@ class Load:
 
     async def transact(self, process: int, token: str, spec: dict[str, Any]) -> Kind:
         """Run one transaction and record it; return how it ended. Never raises for what the system does."""
+        await asyncio.sleep(0)  # when no worker is there nothing below waits, and a caller's loop would never yield
         deadline_s = self._workload.deadline_s
         invoked = self.history.append("invoke", "transact", process=process, token=token, value=spec)
         request = {"token": token, "deadline_s": deadline_s, "spec": spec}
@@ -79,7 +88,7 @@ class Load:
             outcome: Outcome = msgspec.convert(answer, Outcome)
         except (ChannelClosed, TimeoutError) as error:
             outcome = InDoubt(reason=str(error) or "the worker did not answer within the deadline")
-        except RemoteError as error:
+        except (RemoteError, msgspec.ValidationError) as error:
             outcome = InDoubt(reason=f"the system raised {error}")
         return self._record(process, token, outcome, invoked)
 
@@ -98,9 +107,11 @@ class Load:
                     self.on_acknowledged(invoked, outcome)
                 return "ok"
             case Aborted(reason=reason):
+                self.last_error = reason
                 self.history.append("fail", "transact", process=process, token=token, error=reason)
                 return "fail"
             case InDoubt(reason=reason):
+                self.last_error = reason
                 self.history.append("info", "transact", process=process, token=token, error=reason)
                 self._supervisor.in_doubt.add(token)
                 return "info"

@@ -12,6 +12,9 @@ from typing import Any
 
 from chaos.errors import EnvironmentUnavailable
 
+FREE_BYTES_MIN = 64 * 2**20
+"""What the stores, the history and the logs of an ordinary run may take together."""
+
 
 class RunFolder:
     """`<out>/<experiment>/<UTC time>-s<seed>/`, mode 0700.
@@ -50,6 +53,12 @@ class RunFolder:
 
     def prepare(self) -> None:
         """Make the sub-folders and point `latest` here."""
+        free_bytes = shutil.disk_usage(self.path).free
+        if free_bytes < FREE_BYTES_MIN:
+            raise EnvironmentUnavailable(
+                f"{self.path} has {free_bytes // 2**20} MB free, and a run needs {FREE_BYTES_MIN // 2**20} MB",
+                "free some space, or use --out DIR",
+            )
         try:
             for folder in (self.live, self.data, self.logs, self.path / "checks"):
                 folder.mkdir(mode=0o700)
@@ -78,9 +87,9 @@ class RunFolder:
             ) from error
 
     def keep_stores(self) -> None:
-        """Copy the stores' files for a post-mortem."""
+        """Move the stores' files where they stay, for a post-mortem; takes no space, so it works on a full disk."""
         with contextlib.suppress(OSError):
-            shutil.copytree(self.data, self.stores, dirs_exist_ok=True)
+            self.data.rename(self.stores)
 
     def remove_live(self) -> bool:
         """Remove the live data; True when nothing is left of it."""

@@ -22,6 +22,10 @@ from pathlib import Path
 _GONE_TIMEOUT_S = 5.0
 
 
+RUN_MARK = "CHAOS_RUN"
+"""Variable in the environment of a run's server and worker, and so of all that they start: the run's folder."""
+
+
 class Guardian:
     """The harness's end of the pipe. Every method returns at once; a dead guardian is not an error here."""
 
@@ -48,6 +52,10 @@ class Guardian:
         """Remove `folder` if the harness dies."""
         self._tell("folder", str(folder))
 
+    def watch_mark(self, value: str) -> None:
+        """Kill every process whose environment says RUN_MARK=value, if the harness dies."""
+        self._tell("mark", value)
+
     def watch_manifest(self, path: Path) -> None:
         """Note in the manifest (run.json) that the run was killed, if the harness dies."""
         self._tell("manifest", str(path))
@@ -58,13 +66,34 @@ class Guardian:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(_GONE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # somebody stopped it; it has nothing to do any more
+            self._process.kill()
+            self._process.wait()
 
     def _tell(self, verb: str, argument: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([verb, argument]).encode() + b"\n")
             self._process.stdin.flush()
+
+
+def processes_with(variable: str, value: str) -> dict[int, str]:
+    """Return pid and command line of every living process in whose environment `variable` is `value`.
+
+    The calling process is left out; where there is no /proc (outside Linux) none is found.
+    """
+    wanted = f"{variable}={value}".encode()
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            if pid != os.getpid() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if _start_time(pid) is not None:
+                    found[pid] = command
+    return found
 
 
 def _start_time(pid: int) -> str | None:
@@ -109,6 +138,7 @@ def main() -> None:
     processes: dict[int, str | None] = {}
     folders: list[Path] = []
     manifests: list[Path] = []
+    marks: list[str] = []
     for line in sys.stdin:
         verb, argument = json.loads(line)
         if verb == "farewell":
@@ -117,9 +147,12 @@ def main() -> None:
             processes[int(argument)] = _start_time(int(argument))
         elif verb == "folder":
             folders.append(Path(argument))
+        elif verb == "mark":
+            marks.append(argument)
         elif verb == "manifest":
             manifests.append(Path(argument))
     _kill(processes)
+    _kill({pid: _start_time(pid) for mark in marks for pid in processes_with(RUN_MARK, mark)})
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     for manifest in manifests:

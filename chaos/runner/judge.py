@@ -15,6 +15,7 @@ from chaos.errors import PlanError, Problem
 from chaos.exit_codes import ExitCode
 from chaos.history.reader import read
 from chaos.report.text import render
+from chaos.runner.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,17 @@ def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = 
     return Judged(conclusion.verdict, int(conclusion.exit_code), conclusion.sentence, verdicts, report)
 
 
-def write_judgement(folder: Path, judged: Judged) -> None:
-    """Write checks/<name>.json (the whole verdict), checks/<name>.txt (plain words) and report.txt."""
+def write_judgement(folder: RunFolder, judged: Judged) -> None:
+    """Write report.txt, checks/<name>.json (the whole verdict) and checks/<name>.txt (plain words)."""
+    folder.write_text("report.txt", judged.report)
     for verdict in judged.verdicts:
-        path = folder / "checks" / f"{verdict.name}.json"
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
+        whole = msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n"
+        folder.write_text(f"checks/{verdict.name}.json", whole)
         words = [
             f"{verdict.name}: {verdict.valid}: {verdict.summary}",
             *(witness.text for witness in verdict.witnesses),
         ]
-        path.with_suffix(".txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    (folder / "report.txt").write_text(judged.report, encoding="utf-8")
+        folder.write_text(f"checks/{verdict.name}.txt", "\n".join(words) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

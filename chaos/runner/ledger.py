@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaos.errors import EnvironmentUnavailable
+from chaos.errors import EnvironmentUnavailable, HarnessError
 
 State = Literal["intended", "applied", "healed", "heal_failed", "skipped"]
 
@@ -28,11 +28,17 @@ class Ledger:
         self._start_ns = clock_ns()
 
     def write(self, fault_id: str, state: State, details: Mapping[str, Any]) -> None:
-        """Append one line; an intention is also synced, so that it is there whatever happens next."""
+        """Append one line; an intention is also synced, so that it is there whatever happens next.
+
+        Raises HarnessError when the disk refuses it.
+        """
         line = {"time_ns": self._clock_ns() - self._start_ns, "fault": fault_id, "state": state, **details}
-        os.write(self._descriptor, msgspec.json.encode(line) + b"\n")
-        if state == "intended":
-            os.fdatasync(self._descriptor)
+        try:
+            os.write(self._descriptor, msgspec.json.encode(line) + b"\n")
+            if state == "intended":
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise HarnessError(f"cannot write the heal ledger: {error.strerror}; free some space") from error
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -14,6 +14,9 @@ from chaos.faults.disk.control import Control, StoreDisk
 from chaos.faults.network.client import ProxyProcess
 from chaos.runner.supervisor import Supervisor
 
+_LOOK_S = 0.05
+"""What a mere look at whether a process is gone may take."""
+
 
 class RunLevers:
     """The `Levers` of one run."""
@@ -47,7 +50,7 @@ class RunLevers:
     async def wait_gone(self, target: str, pid: int, timeout_s: float) -> bool:
         """Wait for the end of a process that need not be our own child."""
         try:
-            async with asyncio.timeout(timeout_s or 0.001):
+            async with asyncio.timeout(max(timeout_s, _LOOK_S)):
                 await until_exit(pid)
         except TimeoutError:
             return False

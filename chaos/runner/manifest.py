@@ -15,6 +15,7 @@ from chaos.checkers import Synced
 from chaos.experiment.plan import Plan
 from chaos.faults.disk import library
 from chaos.runner.api import RunOptions
+from chaos.runner.ending import Ending
 from chaos.runner.folder import RunFolder
 from chaos.runner.judge import Judged, judge_folder, write_judgement
 from chaos.runner.stage import Stage
@@ -63,28 +64,25 @@ class Manifest:
             stores.update(stage.environment.identities)
         self._run["stores"] = stores
         self._run["shim_loaded"] = stage.control is not None
+        self._run["stray_processes"] = stage.strays
 
-    def finish(self, verdict: str, exit_code: int, message: str | None) -> None:
-        """Note the end of a run that could not be judged."""
-        self._run.update(
-            verdict=verdict,
-            exit_code=int(exit_code),
-            message=message,
-            seconds=round((time.monotonic_ns() - self._began_ns) / 1e9, 3),
-        )
+    def finish(self, ending: Ending) -> None:
+        """Write run.json first, then the checks and the report; raises EnvironmentUnavailable on a full disk."""
+        self._run.update(verdict=ending.verdict, exit_code=int(ending.exit_code), message=ending.message)
+        if self._run["seconds"] is None:
+            self._run["seconds"] = round((time.monotonic_ns() - self._began_ns) / 1e9, 3)
         self._write()
-        lines = [f"{self._run['experiment']}: {verdict}", "", message or "", "", f"repeat: {self._run['repeat']}", ""]
-        self.folder.write_text("report.txt", "\n".join(lines))
+        if ending.judged is not None:
+            write_judgement(self.folder, ending.judged)
+        else:
+            told = f"{self._run['experiment']}: {ending.verdict}\n\n{ending.message}\n\nrepeat: {self._run['repeat']}\n"
+            self.folder.write_text("report.txt", told)
 
-    def judge(self, message: str) -> Judged:
-        """Judge the history, write checks/, report.txt and the final run.json, and return the judgement."""
+    def judge(self, stopped: str | None) -> Judged:
+        """Judge the history, in memory. `stopped` says why the run ended early, if it did."""
         self._run["seconds"] = round((time.monotonic_ns() - self._began_ns) / 1e9, 3)
-        self._run["stopped"] = message or None
-        judged = judge_folder(self.folder.path, self._run, stopped=self._run["stopped"])
-        self._run.update(verdict=judged.verdict, exit_code=judged.exit_code, message=judged.message)
-        write_judgement(self.folder.path, judged)
-        self._write()
-        return judged
+        self._run["stopped"] = stopped
+        return judge_folder(self.folder.path, self._run, stopped=stopped)
 
     def _write(self) -> None:
         self.folder.write_json("run.json", self._run)

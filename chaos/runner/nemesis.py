@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from chaos._seeds import stream
-from chaos.errors import HealFailed
+from chaos.errors import HarnessError, HealFailed
 from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
 from chaos.faults.base import Injection, Levers
 from chaos.history.writer import HistoryWriter
@@ -58,6 +58,8 @@ class Nemesis:
         self._started = False
         self._stopping = False
         self._changed_ns = 0
+        self.failure: BaseException | None = None
+        """The first failure to record or to apply a rule in the background: one of the harness."""
 
     @property
     def open_faults(self) -> tuple[str, ...]:
@@ -127,7 +129,12 @@ class Nemesis:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self.failure = self.failure or task.exception()
 
     async def _inject_later(self, state: RuleState, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -182,12 +189,21 @@ class Nemesis:
                 async with asyncio.timeout(HEAL_TIMEOUT_S):
                     evidence = dict(await fault.heal(self._levers, state.injection))
             except Exception as error:  # noqa: BLE001  # told by heal_all, which tries again and then gives up loudly
-                state.error = f"{type(error).__name__}: {error}"
-                self._ledger.write(rule.id, "heal_failed", {"error": state.error})
+                state.error = state.error or f"{type(error).__name__}: {error}"
+                self._note(lambda: self._ledger.write(rule.id, "heal_failed", {"error": state.error}))
                 return
             state.ended = True
             self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
             value: dict[str, Any] = {"evidence": evidence, "landed": state.landed}
-            self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)
-            self._ledger.write(rule.id, "healed", value)
+            self._note(lambda: self._ledger.write(rule.id, "healed", value))
+            self._note(
+                lambda: self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)
+            )
+
+    def _note(self, write: Callable[[], object]) -> None:
+        """Write about something that has happened already; a full disk must not keep the next fault from its heal."""
+        try:
+            write()
+        except HarnessError as error:
+            self.failure = self.failure or error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
+from dataclasses import replace
 
 from chaos._declare import seconds
 from chaos._seeds import stream
@@ -15,6 +17,7 @@ from chaos.experiment.probes import Commits, PingAll
 from chaos.history.model import Entry
 from chaos.runner.api import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.clients import Load
+from chaos.runner.ending import Ending, harness_failed, not_healed, not_started, to_the_end
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import Guardian
 from chaos.runner.health import AGREE_EVERY_S, Health, Occasion
@@ -51,85 +54,104 @@ class Run:
         self._phase = "starting"
         self._phase_ends_ns = 0
         self._good_invoked: list[int] = []
+        self._played = False
+        self._left: list[str] = []
+        self._lost_proxy: HarnessError | None = None
 
     async def execute(self) -> RunResult:
         """Run it; see `chaos.runner.api.run`."""
         try:
             self._folder = RunFolder(self._options.out, self._experiment.id, self._options.seed)
         except EnvironmentUnavailable as error:
-            return self._result("not_started", ExitCode.NOT_STARTED, str(error))
+            return self._result(not_started(error))
         guardian = Guardian()
         try:
             guardian.watch_folder(self._folder.live)
             guardian.watch_manifest(self._folder.path / "run.json")
-            return await self._guarded(guardian)
+            guardian.watch_mark(str(self._folder.path))
+            ending = await self._guarded(guardian)
         except EnvironmentUnavailable as error:
-            return self._ended("not_started", ExitCode.NOT_STARTED, str(error))
+            ending = not_started(error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the folder must say so
+            traceback.print_exc()
+            ending = harness_failed(error)
         finally:
-            self._folder.remove_live()
+            if not self._folder.remove_live():
+                self._left.append(f"live data {self._folder.live}")
             guardian.dismiss()
+        return self._written(ending)
 
     def interrupted(self, signal_number: int) -> RunResult:
         """Return the result of a run that a signal ended, and note it in the folder."""
-        return self._ended(
-            "interrupted", 128 + signal_number, f"ended by signal {signal_number}; everything was healed"
-        )
+        if self._left:
+            return self._written(not_healed(self._left))
+        told = f"ended by signal {signal_number}; everything was healed"
+        return self._written(Ending("interrupted", 128 + signal_number, told))
 
-    async def _guarded(self, guardian: Guardian) -> RunResult:
+    async def _guarded(self, guardian: Guardian) -> Ending:
         """Set the stage, play, and take the stage down on every way out; then judge."""
         assert self._folder is not None
         self._folder.prepare()
         self._manifest = Manifest(self._folder, self._plan, self._options, self._repeat)
         stage = Stage(self._plan, self._options.graph, self._folder, guardian)
-        verdict, code, message = "harness_failed", int(ExitCode.HARNESS), ""
-        played = False
+        stopped: str | None = None
+        ending: Ending | None = None
+        try:
+            stopped = await self._until_wall(stage)
+        except EnvironmentUnavailable as error:
+            ending = not_started(error)
+        except HealFailed as error:
+            ending = not_healed([str(error)])
+        except HarnessError as error:
+            ending = harness_failed(error)
+        finally:
+            in_peace = self._played and stopped is None and ending is None
+            await to_the_end(self._take_down(stage, in_peace=in_peace))
+        self._manifest.identities(stage)
+        if self._lost_proxy is not None:
+            return harness_failed(self._lost_proxy)
+        if self._left:
+            return not_healed(self._left)
+        return ending or self._judged(stopped)
+
+    async def _until_wall(self, stage: Stage) -> str | None:
+        """Play within the wall time; return why the run ended early, None when it went to its end."""
         try:
             async with asyncio.timeout(seconds(self._experiment.limits.wall)) as wall:
                 await self._play(stage)
-            played = True
         except SystemGone as error:
-            played = True
-            message = str(error)
+            return str(error)
         except TimeoutError:
             if not wall.expired():
                 raise
-            played = True
-            message = f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
-        except EnvironmentUnavailable as error:
-            verdict, code, message = "not_started", int(ExitCode.NOT_STARTED), str(error)
-        except HealFailed as error:
-            verdict, code, message = "not_healed", int(ExitCode.NOT_HEALED), str(error)
-        except HarnessError as error:
-            message = f"{type(error).__name__}: {error}"
-        finally:
-            left = await asyncio.shield(self._take_down(stage, in_peace=played and not message))
-        if left and code != ExitCode.NOT_STARTED:
-            verdict, code, message, played = (
-                "not_healed",
-                int(ExitCode.NOT_HEALED),
-                f"left behind: {', '.join(left)}",
-                False,
-            )
-        self._manifest.identities(stage)
-        if not played:
-            return self._ended(verdict, code, message)
-        return self._judged(message)
+            return f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
+        self._played = True
+        return None
 
-    async def _take_down(self, stage: Stage, *, in_peace: bool) -> list[str]:
-        """Heal, end and remove everything; return what is left."""
-        left: list[str] = []
+    async def _take_down(self, stage: Stage, *, in_peace: bool) -> None:
+        """Heal, end and remove everything; what cannot be is noted in `_left`. No step hinders the next."""
+        if stage.environment is not None:
+            self._lost_proxy = stage.environment.lost_proxy()
         if self._load is not None:
             self._load.abandon()
+        for step in (self._end_health, lambda: self._heal(stage), lambda: stage.stop(in_peace=in_peace)):
+            try:
+                self._left += await step()
+            except Exception as error:  # noqa: BLE001  # what fails here must not keep the rest from being ended
+                self._left.append(f"{type(error).__name__}: {error}")
+
+    async def _end_health(self) -> list[str]:
         if self._health is not None:
             await self._health.stop()
+        return []
+
+    async def _heal(self, stage: Stage) -> list[str]:
         if stage.nemesis is not None:
             try:
                 await stage.nemesis.heal_all()
             except HealFailed as error:
-                left.append(str(error))
-        left += await stage.stop(in_peace=in_peace)
-        assert self._folder is not None
-        return left
+                return [] if self._lost_proxy is not None else [str(error)]  # a dead proxy holds nothing
+        return []
 
     async def _play(self, stage: Stage) -> None:
         """The run itself, act by act."""
@@ -144,11 +166,11 @@ class Run:
         watcher = asyncio.get_running_loop().create_task(self._report_progress(stage))
         try:
             self._enter("steady state", 1.0)
-            await self._steady_state(health, load, "before")
+            await self._steady_state(stage, health, load, "before")
             self._enter("load", seconds(workload.seconds))
             await self._load_and_faults(stage, load, health)
             self._enter("recovery", 1.0)
-            await self._steady_state(health, load, "after")
+            await self._steady_state(stage, health, load, "after")
             await self._converge(stage, health)
             self._enter("reading back", 1.0)
             await self._read_back(stage, health, "final")
@@ -162,7 +184,7 @@ class Run:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
-    async def _steady_state(self, health: Health, load: Load, occasion: Occasion) -> None:
+    async def _steady_state(self, stage: Stage, health: Health, load: Load, occasion: Occasion) -> None:
         """Demand every probe within its time; before the load a missing steady state ends the run."""
         for index, probe in enumerate(self._experiment.steady_state):
             within_s = seconds(probe.within)
@@ -173,10 +195,11 @@ class Run:
                         case PingAll():
                             held = await self._until_pinged(health, occasion)
                         case Commits(at_least=count):
-                            held = await self._until_committed(load, count, f"{occasion}{index}")
+                            held = await self._until_committed(stage, load, count, f"{occasion}{index}")
             if not held and occasion == "before":
+                last = f" (the last transaction: {load.last_error})" if load.last_error else ""
                 raise EnvironmentUnavailable(
-                    f"no steady state before the faults: {type(probe).__name__} did not hold within {within_s:g}s",
+                    f"no steady state before the faults: {type(probe).__name__} not within {within_s:g}s{last}",
                     "raise within, or look at the logs of the run",
                 )
             if not held:
@@ -188,15 +211,21 @@ class Run:
             await asyncio.sleep(TICK_S)
         return True
 
-    async def _until_committed(self, load: Load, count: int, name: str) -> bool:
-        """Run transactions one after the other, as a client of its own, until `count` are acknowledged."""
+    async def _until_committed(self, stage: Stage, load: Load, count: int, name: str) -> bool:
+        """Run transactions one after the other, as a client of its own, until `count` are acknowledged.
+
+        Pauses after each that was not, so that a worker that is gone is waited for and not asked for ever.
+        """
         rng = stream(self._plan.seed, "probe", name)
         good, ordinal = 0, 0
         while good < count:
             process = load.new_process()
             token = f"{name}.{ordinal}"
             spec = self._experiment.workload.draw(rng, token, process, ordinal)
-            good += await load.transact(process, token, spec) == "ok"
+            if await load.transact(process, token, spec) == "ok":
+                good += 1
+            else:
+                await self._tick(stage)
             ordinal += 1
         return True
 
@@ -233,9 +262,10 @@ class Run:
 
     async def _tick(self, stage: Stage) -> None:
         assert stage.supervisor is not None
-        assert stage.environment is not None
         await asyncio.sleep(TICK_S)
-        stage.environment.check_proxy()
+        stage.check()
+        if self._load is not None:
+            self._load.check()
         if stage.supervisor.failure is not None:
             raise SystemGone(f"the system under test does not open any more: {stage.supervisor.failure}")
 
@@ -247,6 +277,7 @@ class Run:
         started_ns = time.monotonic_ns()
         agreed = False
         while time.monotonic_ns() - started_ns < budget_ns:
+            stage.check()
             settled = await stage.supervisor.settle(5.0)
             agreed = await health.agreement("converging")
             if agreed and settled:
@@ -256,6 +287,7 @@ class Run:
         self._enter("hold", hold_s)
         while agreed and time.monotonic_ns() - held_since_ns < hold_s * 1e9:
             await asyncio.sleep(min(AGREE_EVERY_S, hold_s))
+            stage.check()
             agreed = await health.agreement("holding")
 
     async def _read_back(self, stage: Stage, health: Health, occasion: str) -> None:
@@ -297,38 +329,37 @@ class Run:
             )
             await asyncio.sleep(PROGRESS_EVERY_S)
 
-    def _ended(self, verdict: str, code: int, message: str) -> RunResult:
-        """A run without judgement: note why in the folder."""
-        if self._manifest is not None:
-            with contextlib.suppress(EnvironmentUnavailable):
-                self._manifest.finish(verdict, code, message)
-        return self._result(verdict, code, message)
-
-    def _judged(self, message: str) -> RunResult:
+    def _judged(self, stopped: str | None) -> Ending:
+        """Judge in memory, and keep the stores' files when the run did not pass."""
         assert self._manifest is not None
-        judged = self._manifest.judge(message)
+        judged = self._manifest.judge(stopped)
         if judged.exit_code != ExitCode.PASS or self._options.keep:
             self._manifest.folder.keep_stores()
-        return RunResult(
-            experiment_id=self._experiment.id,
-            seed=self._options.seed,
-            verdict=judged.verdict,
-            exit_code=judged.exit_code,
-            folder=self._manifest.folder.path,
-            verdicts=judged.verdicts,
-            message=judged.message,
-            repeat=self._repeat,
-            report=judged.report,
-        )
+        return Ending(judged.verdict, judged.exit_code, judged.message, judged)
 
-    def _result(self, verdict: str, code: int, message: str) -> RunResult:
+    def _written(self, ending: Ending) -> RunResult:
+        """Write the ending into the folder; a disk that refuses it is told, and never turns into a pass."""
+        if self._left and ending.exit_code == ExitCode.PASS:
+            ending = not_healed(self._left)
+        if self._manifest is not None:
+            try:
+                self._manifest.finish(ending)
+            except EnvironmentUnavailable as error:
+                code = ending.exit_code if ending.exit_code != ExitCode.PASS else int(ExitCode.HARNESS)
+                ending = replace(
+                    ending, exit_code=code, message=f"{ending.message} The evidence is incomplete: {error}"
+                )
+        return self._result(ending)
+
+    def _result(self, ending: Ending) -> RunResult:
         return RunResult(
             experiment_id=self._experiment.id,
             seed=self._options.seed,
-            verdict=verdict,
-            exit_code=int(code),
+            verdict=ending.verdict,
+            exit_code=int(ending.exit_code),
             folder=self._folder.path if self._folder is not None else None,
-            verdicts=(),
-            message=message,
+            verdicts=ending.judged.verdicts if ending.judged is not None else (),
+            message=ending.message,
             repeat=self._repeat,
+            report=ending.judged.report if ending.judged is not None else None,
         )

@@ -6,32 +6,37 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from chaos._channel import ChannelClosed, RemoteError
+from chaos._declare import seconds
 from chaos._process import Child
 from chaos.backends.embedded import EmbeddedEnvironment
 from chaos.errors import EnvironmentUnavailable, HarnessError
 from chaos.experiment.plan import AtPhase, Plan
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
+from chaos.history.model import Kind
 from chaos.history.writer import HistoryWriter
 from chaos.runner.folder import RunFolder
-from chaos.runner.guardian import Guardian
+from chaos.runner.guardian import RUN_MARK, Guardian, processes_with
 from chaos.runner.ledger import Ledger
 from chaos.runner.levers import RunLevers
 from chaos.runner.nemesis import Nemesis
-from chaos.runner.supervisor import Supervisor, WorkerPlan
+from chaos.runner.supervisor import OPEN_TIMEOUT_S, Supervisor, WorkerPlan
 from chaos.runner.worker import SYNC_WATCH
 from chaos.transactions.system import SiteConfig
 
 COMMIT_LOG = "sqlite/*-wal"
 """The log whose sync makes a commit durable, as a glob below the data folder."""
 
-PhaseCallback = Callable[[dict[str, Any]], Awaitable[None]]
+DYING_S = 0.2
+"""What a child of the worker may take to follow it, before it counts as left behind."""
 
 
 class Stage:
@@ -52,6 +57,10 @@ class Stage:
         self.supervisor: Supervisor | None = None
         self.nemesis: Nemesis | None = None
         self._at_phase = 0
+        self.failure: HarnessError | None = None
+        """The first failure to write the history from a callback that cannot raise it."""
+        self.strays: list[str] = []
+        """Processes that the system under test left behind, and that were killed."""
 
     @property
     def store_names(self) -> tuple[str, ...]:
@@ -70,7 +79,7 @@ class Stage:
         then is ended by `stop`.
         """
         self._require_engine()
-        variables = self._load_shim()
+        variables = {**self._load_shim(), RUN_MARK: str(self._folder.path)}
         self.environment = EmbeddedEnvironment(
             self._folder.data,
             self._folder.logs,
@@ -86,7 +95,8 @@ class Stage:
             on_phase=self._on_phase,
             on_phase_told=self._on_phase_told,
             on_child=self._watch,
-            restart_deadline_s=30.0,
+            on_pid=self._guardian.watch_process,
+            restart_deadline_s=max(30.0, 2 * seconds(self._plan.experiment.recovery.budget)),
             held=self._worker_held,
         )
         levers = RunLevers(self.environment, self.supervisor, self.control)
@@ -95,28 +105,69 @@ class Stage:
             await self.supervisor.start(set_up=True)
         except (ChannelClosed, RemoteError, TimeoutError) as error:
             raise EnvironmentUnavailable(
-                f"the system under test did not open: {str(error) or type(error).__name__}",
+                f"the system under test did not open: {str(error) or f'no answer within {OPEN_TIMEOUT_S:g}s'}",
                 f"read {self._folder.logs / 'worker.log'}",
             ) from error
 
         self._require_shim()
 
-    async def stop(self, *, in_peace: bool) -> list[str]:
-        """End everything; return what could not be ended or removed (empty: nothing is left). Idempotent."""
-        left: list[str] = []
-        if self.supervisor is not None:
-            await self.supervisor.stop(in_peace=in_peace)
-            child = self.supervisor.child
-            if child is not None and child.status is None:
-                left.append(f"worker (pid {child.pid})")
+    def check(self) -> None:
+        """Raise HarnessError when a part of the harness has failed behind the scene; cheap, called often."""
         if self.environment is not None:
-            left += await self.environment.stop()
+            lost = self.environment.lost_proxy()
+            if lost is not None:
+                raise lost
+        for failure in (
+            self.failure,
+            self.nemesis.failure if self.nemesis is not None else None,
+            self.supervisor.broken if self.supervisor is not None else None,
+        ):
+            if failure is not None:
+                raise HarnessError(f"{type(failure).__name__}: {failure}") from failure
+
+    async def stop(self, *, in_peace: bool) -> list[str]:
+        """End everything; return what could not be ended or removed (empty: nothing is left). Idempotent.
+
+        Each part is ended whatever happens to the others.
+        """
+        left: list[str] = []
+        parts: tuple[Callable[[], Coroutine[Any, Any, list[str]]], ...] = (
+            partial(self._stop_supervisor, in_peace=in_peace),
+            self._stop_environment,
+            self._end_strays,
+        )
+        for part in parts:
+            try:
+                left += await part()
+            except Exception as error:  # noqa: BLE001  # told as left behind; the other parts must still be ended
+                left.append(f"{type(error).__name__}: {error}")
         if self.control is not None:
             self._save_injections(self.control)
             self.control.close()
         self.history.close()
         self.ledger.close()
         return left
+
+    async def _stop_supervisor(self, *, in_peace: bool) -> list[str]:
+        if self.supervisor is None:
+            return []
+        await self.supervisor.stop(in_peace=in_peace)
+        child = self.supervisor.child
+        return [f"worker (pid {child.pid})"] if child is not None and child.status is None else []
+
+    async def _stop_environment(self) -> list[str]:
+        return await self.environment.stop() if self.environment is not None else []
+
+    async def _end_strays(self) -> list[str]:
+        """Kill what the system under test started and left behind; it carries this run's mark."""
+        mark = str(self._folder.path)
+        if processes_with(RUN_MARK, mark):
+            await asyncio.sleep(DYING_S)
+        for pid, command in processes_with(RUN_MARK, mark).items():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.strays.append(f"{command} (pid {pid})")
+        return []
 
     def _save_injections(self, control: Control) -> None:
         """Keep what the shim recorded of every injected call, in the order of its clock."""
@@ -130,7 +181,7 @@ class Stage:
         return self._at_phase > 0 or (self.nemesis is not None and self.nemesis.holds("process.pause", "worker"))
 
     def _record_server(self, what: str, number: int) -> None:
-        self.history.append("event", what, value={"status" if what == "server_exited" else "pid": number})
+        self._record("event", what, value={"status" if what == "server_exited" else "pid": number})
 
     def _watch(self, child: Child) -> None:
         self._guardian.watch_process(child.pid)
@@ -208,4 +259,11 @@ class Stage:
 
     def _record_phase(self, args: dict[str, Any]) -> None:
         value = {"store": args["store"], "syncs": args["syncs"]}
-        self.history.append("step", args["name"], token=args["token"], value=value)
+        self._record("step", args["name"], token=args["token"], value=value)
+
+    def _record(self, kind: Kind, f: str, *, value: dict[str, Any], token: str | None = None) -> None:
+        """Append to the history from a callback; what that raises is kept for `check`."""
+        try:
+            self.history.append(kind, f, value=value, token=token)
+        except HarnessError as error:
+            self.failure = self.failure or error

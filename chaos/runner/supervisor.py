@@ -24,7 +24,9 @@ OPEN_TIMEOUT_S = 15.0
 RECOVER_TIMEOUT_S = 15.0
 PEACE_TIMEOUT_S = 5.0
 HANG_S = 5.0
-"""A worker that owes an answer and says nothing for so long is killed: half of the usual recovery budget."""
+"""A worker that owes an answer and says nothing for so long is killed: half of the usual recovery budget.
+
+Longer while it is asked for something that is given more time, such as reading all stores back."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,12 @@ class Supervisor:
         on_child: Callable[[Child], None],
         restart_deadline_s: float,
         held: Callable[[], bool],
+        on_pid: Callable[[int], None],
     ) -> None:
         """`on_phase` is awaited for phases with a rule, `on_phase_told` hears of the others.
 
-        `held()` tells whether a fault holds the worker still now, so that its silence is no hang.
+        `held()` tells whether a fault holds the worker still now, so that its silence is no hang. `on_pid` hears
+        of every child process that the worker tells of.
         """
         self._plan = plan
         self._history = history
@@ -70,6 +74,7 @@ class Supervisor:
         self._on_child = on_child
         self._restart_deadline_s = restart_deadline_s
         self._held = held
+        self._on_pid = on_pid
         self._loop_task: asyncio.Task[None] | None = None
         self._closing = False
         self._attempts = 0
@@ -79,6 +84,9 @@ class Supervisor:
         self.child: Child | None = None
         self.channel: Channel | None = None
         self.failure: BaseException | None = None
+        """Why the system under test cannot be opened any more: a finding."""
+        self.broken: Exception | None = None
+        """Why no worker can be kept running any more: a failure of the harness."""
         self.failed = asyncio.Event()
 
     async def start(self, *, set_up: bool) -> None:
@@ -126,8 +134,7 @@ class Supervisor:
         self._closing = True
         if self._loop_task is not None:
             self._loop_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop_task
+            await asyncio.gather(self._loop_task, return_exceptions=True)
             self._loop_task = None
 
     async def _close_worker(self) -> None:
@@ -140,6 +147,14 @@ class Supervisor:
             await self.child.kill()
 
     async def _keep_running(self) -> None:
+        """Keep a worker running until cancelled; what goes wrong is kept in `failure` or `broken`."""
+        try:
+            await self._replace_workers()
+        except Exception as error:  # noqa: BLE001  # nobody awaits this task; the run looks at `broken`
+            self.broken = error
+            self.failed.set()
+
+    async def _replace_workers(self) -> None:
         """Wait for the worker's end and start the next one, within a deadline for each outage."""
         while True:
             await self._watch()
@@ -170,7 +185,7 @@ class Supervisor:
             silent_s = (time.monotonic_ns() - self.channel.heard_ns) / 1e9
             if self._held():
                 self.channel.heard_ns = time.monotonic_ns()
-            elif self.channel.waiting and silent_s > HANG_S and not self.channel.closed:
+            elif self.channel.waiting and silent_s > max(HANG_S, self.channel.patience_s) and not self.channel.closed:
                 self._history.append("event", "worker_hung", value={"silent_s": round(silent_s, 3)})
                 await self.child.kill()
 
@@ -238,3 +253,4 @@ class Supervisor:
                 self.children.pop(args["target"], None)
             else:
                 self.children[args["target"]] = args["pid"]
+                self._on_pid(args["pid"])

@@ -15,6 +15,7 @@ import importlib.util
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from chaos._channel import Channel
 from chaos._process import die_with_parent
 from chaos.errors import HarnessError
 from chaos.faults.disk.control import Control
-from chaos.transactions.system import Request, SiteConfig, System
+from chaos.history.model import StoreImage
+from chaos.transactions.system import Outcome, Request, Resolution, SiteConfig, System
 
 SYNC_WATCH = "watch:commit-log"
 """Id of the shim rule that counts successful syncs of the commit log (see `checkers.synced`)."""
@@ -93,7 +95,14 @@ class Worker:
         self._site: WorkerSite | None = None
 
     async def handle(self, op: str, args: dict[str, Any]) -> Any:
-        """Answer one call of the harness; exceptions travel back to it by class name and text."""
+        """Answer one call of the harness; exceptions go into the log, and back to it by class name and text."""
+        try:
+            return await self._answer(op, args)
+        except Exception:
+            traceback.print_exc()
+            raise
+
+    async def _answer(self, op: str, args: dict[str, Any]) -> Any:
         if op == "load":
             return self._load(args)
         if self._system is None or self._site is None:
@@ -104,13 +113,13 @@ class Worker:
             case "open":
                 await self._system.open(self._site)
             case "transact":
-                return await self._system.transact(msgspec.convert(args, Request))
+                return _checked(op, await self._system.transact(msgspec.convert(args, Request)), Outcome)
             case "recover":
-                return dict(await self._system.recover(args["tokens"]))
+                return _checked(op, await self._system.recover(args["tokens"]), dict[str, Resolution])
             case "read_back":
-                return dict(await self._system.read_back())
+                return _checked(op, await self._system.read_back(), dict[str, StoreImage])
             case "ping":
-                return dict(await self._system.ping())
+                return _checked(op, await self._system.ping(), dict[str, bool])
             case "close":
                 await self._system.close()
             case _:
@@ -123,6 +132,20 @@ class Worker:
         self._site = WorkerSite(self.channel, config, frozenset(args["armed"]))
         self._system = load_system(args["location"])
         return {"pid": os.getpid()}
+
+
+class ProtocolMistake(Exception):
+    """A method of the system under test returned something that the protocol does not know."""
+
+
+def _checked(method: str, answer: Any, form: Any) -> Any:
+    """Return `answer` as plain JSON values; raises ProtocolMistake, naming the method, unless it has the form."""
+    try:
+        plain = msgspec.to_builtins(answer)
+        msgspec.convert(plain, form)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise ProtocolMistake(f"{method} returned {answer!r:.80}, see chaos.transactions.system: {error}") from error
+    return plain
 
 
 async def serve(descriptor: int) -> None:

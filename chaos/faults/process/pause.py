@@ -56,6 +56,8 @@ class Pause(Fault):
 
     async def heal(self, levers: Levers, injection: Injection) -> Evidence:
         """Look whether it was really stopped, then send SIGCONT; one that a watchdog killed meanwhile is gone."""
+        if "pid" not in injection.evidence:
+            return dict(injection.evidence)  # inject found no process, so nothing was ever stopped
         pid = int(injection.evidence["pid"])
         if "processes_stopped" not in injection.evidence:
             gone = await levers.wait_gone(self.target, pid, 0)
