@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from chaos.cli.main import main
-
 if __name__ == "__main__":
+    # Python puts the working folder first: a json.py there, or another chaos.py, would be imported in place of the
+    # real one. The script has no such entry either.
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    from chaos.cli.main import main
+
     sys.exit(main())

@@ -18,8 +18,9 @@ _SLACK_S = 0.005
 class Converged:
     """Once load has stopped and every fault is healed, all stores agree within budget_s, and for hold_s after.
 
-    The clock starts at load_stopped or all_healed, whichever came later. Agreement counts from the look after
-    which no disagreement was seen any more; every look of the hold must agree, and the hold must have lasted.
+    The clock starts at load_stopped, at all_healed, or when the last transaction ended, whichever came last: the
+    probes of the steady state send transactions after the load, and nothing can agree before they are done.
+    Agreement counts from the look after which no disagreement was seen any more; every look of the hold must agree, and the hold must have lasted.
     Unknown: the load never stopped, nobody looked, or the run ended before the budget or the hold was over.
 
     details: "agreed_s" from the clock's start (None: never), "budget_s", "held_s", "hold_s", "looks".
@@ -56,11 +57,13 @@ class Converged:
 
 
 def _quiet_ns(history: History) -> int | None:
-    """Return when there was neither load nor fault any more; None when the load never stopped."""
+    """Return when there was neither work nor fault any more; None when the load never stopped."""
     stopped = history.events("load_stopped")
     if not stopped:
         return None
-    return max([stopped[-1].time_ns, *(entry.time_ns for entry in history.events("all_healed"))])
+    healed = (entry.time_ns for entry in history.events("all_healed"))
+    ended = (one.completion.time_ns for one in history.transactions.values() if one.completion is not None)
+    return max([stopped[-1].time_ns, *healed, *ended])
 
 
 def _first_lasting(looks: Sequence[Agreement]) -> Agreement | None:

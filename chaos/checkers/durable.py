@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
-from chaos.checkers.outcomes import blind_spots, readings_after
+from chaos.checkers.outcomes import blind_spots, readings_bound
 from chaos.checkers.words import contents, count_of, listed, places, promise, shown_marks
 from chaos.history.view import History, Operation, ReadBack
 
@@ -16,8 +16,8 @@ from chaos.history.view import History, Operation, ReadBack
 class Durable:
     """Every acknowledged transaction, and every one that recovery called committed, is in every store.
 
-    It is looked for in every reading begun after it ended. What exactly a store holds for it is the business
-    of `atomic` and `exactly_once`. Unknown: the stores were not read both after the load and after reopening,
+    It is looked for in every reading begun after that promise was made. What exactly a store holds for it is the
+    business of `atomic` and `exactly_once`. Unknown: the stores were not read both after the load and after reopening,
     or nothing was acknowledged, so that nothing could be lost.
 
     details: "acknowledged", "resolved_committed", and "lost" by store.
@@ -60,7 +60,7 @@ def _promised(history: History, operation: Operation) -> bool:
 
 def _loss(history: History, operation: Operation, context: Context) -> tuple[Operation, ReadBack, list[str]] | None:
     """Return the first reading that lacks the transaction, and the stores that lack it there."""
-    for reading in readings_after(history, operation):
+    for reading in readings_bound(history, operation, "ok", "committed"):
         images = reading.images
         absent = [
             store for store in context.stores if store in images and not images[store].marks.get(operation.token or "")

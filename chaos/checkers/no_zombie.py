@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
-from chaos.checkers.outcomes import blind_spots, readings_after
+from chaos.checkers.outcomes import blind_spots, readings_bound
 from chaos.checkers.words import contents, count_of, places, promise, shown_marks
 from chaos.history.view import History, Operation, ReadBack
 
@@ -15,7 +15,7 @@ from chaos.history.view import History, Operation, ReadBack
 class NoZombie:
     """Every transaction reported aborted, by its client's answer or by recovery, is in no store.
 
-    It is looked for in every reading begun after it ended, the one after reopening too: a zombie typically
+    It is looked for in every reading begun after that report, the one after reopening too: a zombie typically
     rises when a restart redoes a log. Unknown: the stores were not read both after the load and after
     reopening. No aborted transaction at all is valid, and the summary says so.
 
@@ -54,7 +54,7 @@ def _disowned(history: History, operation: Operation) -> bool:
 
 def _risen(history: History, operation: Operation, context: Context) -> tuple[Operation, ReadBack, list[str]] | None:
     """Return the first reading that shows the transaction, and the stores that hold it there."""
-    for reading in readings_after(history, operation):
+    for reading in readings_bound(history, operation, "fail", "aborted"):
         images = reading.images
         where = [
             store for store in context.stores if store in images and images[store].marks.get(operation.token or "")

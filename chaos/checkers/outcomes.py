@@ -39,13 +39,31 @@ class Row:
 
 def readings_after(history: History, operation: Operation) -> Sequence[ReadBack]:
     """Return the readings that were begun after the operation ended, so that its outcome must show in them."""
-    end = operation.last_index
-    if end is None:
+    return _begun_after(history, operation.last_index)
+
+
+def readings_bound(
+    history: History, operation: Operation, kind: Literal["ok", "fail"], outcome: Literal["committed", "aborted"]
+) -> Sequence[ReadBack]:
+    """Return the readings begun after the promise about the operation, which must show that it is kept.
+
+    The promise is the client's answer when that is of `kind`, else recovery's first word that says `outcome`: an
+    earlier reading was made while nobody had promised anything yet. None was made: no reading.
+    """
+    if operation.kind == kind:
+        return _begun_after(history, operation.last_index)
+    words = history.resolutions.get(operation.token or "", ())
+    promised = next((word.index for word in words if word.outcome == outcome), None)
+    return _begun_after(history, promised)
+
+
+def _begun_after(history: History, index: int | None) -> Sequence[ReadBack]:
+    if index is None:
         return ()
     readings = history.read_backs
-    if readings and end < readings[0].begin_index:
+    if readings and index < readings[0].begin_index:
         return readings
-    return [reading for reading in readings if reading.begin_index > end]
+    return [reading for reading in readings if reading.begin_index > index]
 
 
 def blind_spots(history: History, stores: Sequence[str]) -> list[str]:
@@ -53,12 +71,21 @@ def blind_spots(history: History, stores: Sequence[str]) -> list[str]:
     reasons = []
     for occasion, when in zip(OCCASIONS, ("after the load", "after a restart"), strict=True):
         if history.last_read_back(occasion) is None:
-            reasons.append(f"the stores were not read back {when}")
+            reasons.append(f"the stores were not read back {when}{_why_not(history, occasion)}")
     for reading in history.read_backs:
         missing = [store for store in stores if store not in reading.images]
         if missing:
             reasons.append(f"the reading in entry {reading.index} lacks {', '.join(missing)}")
     return reasons
+
+
+def _why_not(history: History, occasion: str) -> str:
+    """Return the error of the last reading of that occasion that was given up, in brackets; empty without one."""
+    for one in reversed(history.operations):
+        asked = one.invoke.value if isinstance(one.invoke.value, dict) else {}
+        if one.invoke.f == "read_back" and asked.get("occasion") == occasion and one.completion is not None:
+            return f" ({' '.join(one.completion.error.split())})" if one.completion.error else ""
+    return ""
 
 
 def rows(history: History, stores: Sequence[str]) -> list[Row]:

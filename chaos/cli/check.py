@@ -10,6 +10,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON
 from chaos.cli.outcome import answering, echo_json
+from chaos.cli.speech import say
 
 _JUDGED = ("pass", "fail", "inconclusive")
 
@@ -33,7 +34,7 @@ def check(run_folder: Path, as_json: bool) -> int:
         document = {"exit_code": judged.exit_code, "verdict": judged.verdict, "message": judged.message}
         echo_json({**document, "checks": msgspec.to_builtins(judged.verdicts)})
     else:
-        click.echo(judged.report.rstrip("\n"))
+        say(judged.report.rstrip("\n"))
     return judged.exit_code
 
 

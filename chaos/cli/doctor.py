@@ -9,6 +9,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON
 from chaos.cli.outcome import answering, echo_json
+from chaos.cli.speech import say
 from chaos.exit_codes import ExitCode
 
 _COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
@@ -36,9 +37,9 @@ def doctor(out: Path, as_json: bool) -> int:
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         state = click.style(f"{finding.state:<6}", fg=_COLOURS[finding.state])
-        click.echo(f"{state}  {finding.name:<{width}}  {finding.detail}")
+        say(f"{state}  {finding.name:<{width}}  {finding.detail}")
         if finding.state != "ok":
-            click.echo(f"{'':<{width + 10}}for {finding.needed_for}: {finding.remedy}")
+            say(f"{'':<{width + 10}}for {finding.needed_for}: {finding.remedy}")
     names = ", ".join(finding.name for finding in lacking)
-    click.echo(f"the embedded default cannot run without: {names}" if lacking else "the embedded default can run")
+    say(f"the embedded default cannot run without: {names}" if lacking else "the embedded default can run")
     return code

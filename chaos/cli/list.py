@@ -6,6 +6,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT, TAGS
 from chaos.cli.outcome import answering, echo_json
+from chaos.cli.speech import say
 from chaos.exit_codes import ExitCode
 
 
@@ -33,8 +34,8 @@ def list_experiments(paths: tuple[str, ...], tags: tuple[str, ...], as_json: boo
         return int(ExitCode.PASS)
     for row in rows:
         tags_shown = f"  [{', '.join(row['tags'])}]" if row["tags"] else ""
-        click.echo(f"{row['path']}  {row['id']}{tags_shown}")
-        click.echo(f"    {row['hypothesis']}")
+        say(f"{row['path']}  {row['id']}{tags_shown}")
+        say(f"    {row['hypothesis']}")
         if row["expect"]:
-            click.echo(f"    expected to fail: {row['expect']}")
+            say(f"    expected to fail: {row['expect']}")
     return int(ExitCode.PASS)

@@ -1,51 +1,86 @@
-"""The command `chaos`: its verbs, and how whatever happens becomes an exit code."""
+"""The command `chaos`: how whatever happens becomes an exit code.
+
+Nothing is imported here that takes time, so that a Ctrl-C during the imports has its own code too.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-import rich_click as click
-
-from chaos import __version__
-from chaos.cli.check import check
-from chaos.cli.doctor import doctor
-from chaos.cli.list import list_experiments
-from chaos.cli.plan import plan
-from chaos.cli.run import run
-from chaos.cli.validate import validate
 from chaos.exit_codes import ExitCode
 
 _INTERRUPTED = 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="chaos-harness")
-def chaos() -> None:
-    """Inject faults into systems that keep one truth in Redis, a graph and SQLite, and judge what they did.
-
-    Exit codes: 0 pass · 1 a check failed · 2 usage or invalid experiment · 3 inconclusive · 4 not started ·
-    5 nothing selected · 6 not healed · 70 the harness failed · 128+n after signal n.
-    """
-
-
-for _verb in (run, list_experiments, validate, plan, check, doctor):
-    chaos.add_command(_verb)
+_BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, None for that of the process.
 
-    Verbs answer their own errors (`chaos.cli.outcome`); here remain wrong usage and Ctrl-C outside of a run.
+    Verbs answer their own errors (`chaos.cli.outcome`); here remain wrong usage, Ctrl-C outside of a run, and what
+    nobody foresaw, which is a failure of the harness. Python's own code for it would be 1, that of a failed check.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = chaos.main(args=words or ["--help"], prog_name="chaos", standalone_mode=False)
+        words = list(sys.argv[1:] if argv is None else argv)
+        return _answered(words)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BaseException as error:  # noqa: BLE001  # never Python's own exit code
+        return _unforeseen(error)
+
+
+def _answered(words: Sequence[str]) -> int:
+    """Run the command and return its code; raises what is neither wrong usage nor an interruption."""
+    from chaos.cli.speech import fill_streams, settle
+
+    fill_streams()
+    import rich_click as click
+
+    from chaos.cli.verbs import chaos
+
+    try:
+        code = chaos.main(args=list(words) or ["--help"], prog_name="chaos", standalone_mode=False)
+        settle()
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return _INTERRUPTED
     if not words:
         return int(ExitCode.USAGE)
     return code if isinstance(code, int) else int(ExitCode.PASS)
+
+
+def _show(error: object) -> None:
+    """Let click tell of wrong usage on stderr, wherever that leads."""
+    from chaos.cli.speech import silence
+
+    try:
+        error.show()  # type: ignore[attr-defined]  # a ClickException; its module is not imported at the top
+    except OSError:
+        silence(err=True)
+
+
+def _unforeseen(error: BaseException) -> int:
+    """Return the code of a command that ended with `error`, and tell of it where that is still possible."""
+    # click answers a broken pipe of its own printing (--help, --version) with SystemExit(1).
+    causes = [one for one in (error, error.__context__) if isinstance(one, OSError)]
+    if any(one.errno == errno.EPIPE for one in causes):
+        _to_null(1)
+        return _BROKEN_PIPE
+    try:
+        traceback.print_exception(error, limit=-5)
+    except OSError:
+        _to_null(2)
+    if causes:
+        _to_null(1)
+    return int(ExitCode.HARNESS)
+
+
+def _to_null(number: int) -> None:
+    """Point a standard stream at the null device, so that Python's last flush cannot change the exit code."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)

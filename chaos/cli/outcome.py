@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -13,36 +11,40 @@ from typing import Any, ParamSpec
 import rich_click as click
 from click.exceptions import Exit
 
+from chaos.cli.speech import say, settle
 from chaos.errors import ChaosError, EnvironmentUnavailable, NothingSelected, PlanError
 from chaos.exit_codes import ExitCode
 
 P = ParamSpec("P")
-_BROKEN_PIPE = 141
+BROKEN_PIPE = 141
+"""The code of a command whose reader of stdout went away: what a shell makes of SIGPIPE."""
+
 _FRAMES = 5
+_STORED = ("not-a-run", "malformed-plan", "malformed-history")
 
 
 def answering(verb: Callable[P, int]) -> Callable[P, int]:
     """Wrap a verb: errors go to stderr in words and become an exit code.
 
     With its parameter `as_json` True, stdout gets one JSON document that says the same. A reader of stdout
-    that went away ends the command with 141, as SIGPIPE would.
+    that went away ends the command with 141, as SIGPIPE would; other troubles of stdout and stderr change no code.
     """
 
     @functools.wraps(verb)
     def _answered(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            code = verb(*args, **kwargs)
-            sys.stdout.flush()
+            try:
+                code = verb(*args, **kwargs)
+            except (click.ClickException, Exit, click.Abort, BrokenPipeError):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it is, the exit code must not look like a finding
+                code = exit_code_of(error)
+                say(told(error), err=True)
+                if kwargs.get("as_json"):
+                    echo_json(error_json(error))
+            settle()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _BROKEN_PIPE
-        except (click.ClickException, Exit, click.Abort):
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, the exit code must not look like a finding
-            code = exit_code_of(error)
-            click.echo(told(error), err=True)
-            if kwargs.get("as_json"):
-                echo_json(error_json(error))
+            return BROKEN_PIPE
         return code
 
     return _answered
@@ -65,7 +67,8 @@ def told(error: Exception) -> str:
     match error:
         case PlanError():
             count = len(error.problems)
-            return f"{error}\n{count} {'problem' if count == 1 else 'problems'}; nothing was started"
+            tail = "" if _stored(error) else "; nothing was started"
+            return f"{error}\n{count} {'problem' if count == 1 else 'problems'}{tail}"
         case NothingSelected():
             return f"{error}; nothing was started"
         case EnvironmentUnavailable():
@@ -74,6 +77,11 @@ def told(error: Exception) -> str:
             return f"the harness failed: {error}"
     frames = traceback.format_exception(error, limit=-_FRAMES)
     return f"{''.join(frames)}this is a fault of the harness, not of the system under test; please report it"
+
+
+def _stored(error: PlanError) -> bool:
+    """Tell whether the problems are all in a stored run, where nothing would have been started anyway."""
+    return all(problem.slug in _STORED for problem in error.problems)
 
 
 def error_json(error: Exception) -> dict[str, Any]:
@@ -87,4 +95,4 @@ def error_json(error: Exception) -> dict[str, Any]:
 
 def echo_json(document: Any) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    say(json.dumps(document, indent=2, ensure_ascii=False))

@@ -8,6 +8,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT, SEED, TAGS, chosen_seeds
 from chaos.cli.outcome import answering, echo_json
+from chaos.cli.speech import say
 from chaos.exit_codes import ExitCode
 
 
@@ -29,11 +30,11 @@ def plan(paths: tuple[str, ...], seed: int | None, tags: tuple[str, ...], as_jso
         return int(ExitCode.PASS)
     for resolved in plans:
         document = resolved.to_json()
-        click.echo(f"{resolved.experiment.id}  seed {chosen}  {resolved.selector}")
-        click.echo(f"    {resolved.experiment.hypothesis}")
+        say(f"{resolved.experiment.id}  seed {chosen}  {resolved.selector}")
+        say(f"    {resolved.experiment.hypothesis}")
         for rule in document["rules"]:
-            click.echo(f"    {rule_line(rule)}")
-        click.echo(f"    run it: {repeat_line(resolved)}")
+            say(f"    {rule_line(rule)}")
+        say(f"    run it: {repeat_line(resolved)}")
     return int(ExitCode.PASS)
 
 

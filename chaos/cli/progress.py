@@ -34,13 +34,16 @@ class LiveLine:
         """Replace the line."""
         from rich.text import Text
 
-        self._live.update(Text(line_of(self._title, snapshot), overflow="ellipsis", no_wrap=True), refresh=True)
+        if self._gone:
+            return
+        try:
+            self._show(Text(line_of(self._title, snapshot), overflow="ellipsis", no_wrap=True), refresh=True)
 
 
 @contextlib.contextmanager
 def watching(title: str) -> Iterator[LiveLine | None]:
     """Yield a progress to hand to the runner while stderr is a terminal, else None; leaves nothing on the screen."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -11,6 +11,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON, PATHS, SEED, TAGS, Seeds, chosen_seeds
 from chaos.cli.outcome import answering, echo_json, told
+from chaos.cli.speech import say
 from chaos.errors import EnvironmentUnavailable
 from chaos.exit_codes import ExitCode, merge
 
@@ -118,15 +119,15 @@ def _run_one(plan: Plan, options: RunOptions, *, quiet: bool) -> RunResult:
     from chaos.runner.api import repeat_command, run_blocking
 
     seed_line = f"seed {plan.seed}  repeat: {repeat_command(plan, options)}"
-    click.echo(seed_line, err=quiet)
+    say(seed_line, err=quiet)
     try:
         with watching(plan.experiment.id) as progress:
             result = run_blocking(plan, options, progress)
     except Exception as error:  # noqa: BLE001  # one run that breaks the harness must not hide the others
         result = _broken(plan, repeat_command(plan, options), error)
     if not quiet:
-        click.echo(_text(result))
-    click.echo(seed_line, err=quiet)
+        say(_text(result))
+    say(seed_line, err=quiet)
     return result
 
 
@@ -134,7 +135,7 @@ def _broken(plan: Plan, repeat: str, error: Exception) -> RunResult:
     """Return the result of a run whose runner raised; stderr gets the reason."""
     from chaos.runner.api import RunResult
 
-    click.echo(told(error), err=True)
+    say(told(error), err=True)
     absent = isinstance(error, EnvironmentUnavailable)
     verdict, code = ("not_started", ExitCode.NOT_STARTED) if absent else ("harness_failed", ExitCode.HARNESS)
     message = f"{type(error).__name__}: {error}"
@@ -161,7 +162,7 @@ def _headline(result: RunResult) -> str:
 def _summarize(results: Sequence[RunResult], planned: int) -> None:
     """Print a line for each of several runs, each with the command that repeats it."""
     if len(results) < planned:
-        click.echo(f"{planned - len(results)} of {planned} runs were not started", err=True)
-    click.echo("")
+        say(f"{planned - len(results)} of {planned} runs were not started", err=True)
+    say("")
     for result in results:
-        click.echo(f"{_headline(result)}  exit {result.exit_code}  seed {result.seed}  repeat: {result.repeat}")
+        say(f"{_headline(result)}  exit {result.exit_code}  seed {result.seed}  repeat: {result.repeat}")

@@ -6,6 +6,7 @@ import rich_click as click
 
 from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT
 from chaos.cli.outcome import answering, echo_json
+from chaos.cli.speech import say
 from chaos.exit_codes import ExitCode
 
 
@@ -24,5 +25,5 @@ def validate(paths: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         echo_json({"exit_code": int(ExitCode.PASS), "valid": ids, "problems": []})
     else:
-        click.echo(f"{len(ids)} valid: {', '.join(ids)}")
+        say(f"{len(ids)} valid: {', '.join(ids)}")
     return int(ExitCode.PASS)

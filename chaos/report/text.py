@@ -13,6 +13,7 @@ from chaos.checkers.judgement import Conclusion
 from chaos.checkers.model import Context, Verdict
 from chaos.checkers.words import count_of
 from chaos.history.view import History
+from chaos.report.ends import unexplained_ends
 from chaos.report.layout import command, heading, labelled, paragraph
 from chaos.report.sections import injected, recovery, transactions
 
@@ -31,13 +32,15 @@ def render(
     """Return the report, at most 100 columns wide (a path longer than that stays whole), ending in a line end.
 
     run: run.json's object, of which experiment, hypothesis, seed, repeat, started, seconds, folder and versions
-    are shown when present, and `stopped`, the reason why a run ended early. plan: plan.json's object. Raises
+    are shown when present, `stopped`, the reason why a run ended early, `not_judged`, and `stray_processes`, what
+    the system under test left behind. plan: plan.json's object. Raises
     PlanError when the plan has no checker context. Pure: the same run gives the same text.
     """
     context = Context.from_plan(plan)
     lines = [
         *_head(run),
         *injected(history, context, plan),
+        *unexplained_ends(history),
         *transactions(history, context),
         *_recovery(verdicts, context),
         *_checks(verdicts),
@@ -97,6 +100,8 @@ def _end(run: Mapping[str, Any], conclusion: Conclusion, history: History) -> It
         yield from paragraph(f"the end of the history is missing: {history.torn}", "  ")
     for name, reason in (run.get("not_judged") or {}).items():
         yield from paragraph(f"not judged: {name} ({reason})", "  ")
+    for stray in run.get("stray_processes") or ():
+        yield from paragraph(f"left behind by the system under test, and killed: {stray}", "  ")
     yield from paragraph(conclusion.sentence, "  ")
     if run.get("repeat"):
         yield ""

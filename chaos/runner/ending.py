@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from chaos.errors import HarnessError
 from chaos.exit_codes import ExitCode
 from chaos.runner.judge import Judged
 
@@ -28,7 +29,8 @@ def not_started(error: Exception) -> Ending:
 
 def harness_failed(error: BaseException) -> Ending:
     """Return the ending of a run in which the harness itself failed: no finding on a store."""
-    return Ending("harness_failed", int(ExitCode.HARNESS), f"{type(error).__name__}: {error}")
+    text = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+    return Ending("harness_failed", int(ExitCode.HARNESS), text)
 
 
 def not_healed(left: list[str]) -> Ending:

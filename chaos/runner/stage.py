@@ -122,6 +122,8 @@ class Stage:
             self.nemesis.failure if self.nemesis is not None else None,
             self.supervisor.broken if self.supervisor is not None else None,
         ):
+            if isinstance(failure, HarnessError):
+                raise failure
             if failure is not None:
                 raise HarnessError(f"{type(failure).__name__}: {failure}") from failure
 

@@ -135,3 +135,61 @@ def test_what_was_planned_stands_beside_what_happened(rule: dict[str, Any], word
     rules = [{"id": "f0", "fault": {"kind": CUT}, **rule}]
     assert words in rendered(Sketch(), plan(rules=rules))
     assert words in rendered(Sketch().begin("f0", CUT).end("f0", CUT), plan(rules=rules))
+
+
+def test_ends_that_no_fault_explains_are_listed() -> None:
+    """A crash out of the blue, a hang and a server that ended show with time, process, and signal or status."""
+    sketch = Sketch().event("worker_exited", at=1.0, status=-11).event("worker_exited", at=2.0, status=3)
+    sketch.event("worker_hung", at=3.0, silent_s=8.0).event("worker_exited", at=3.1, status=-9)
+    sketch.event("server_exited", at=4.0, status=-200)
+    text = rendered(sketch, plan())
+    section = text[text.index("ENDS THAT NO FAULT EXPLAINS") :].split("\n\n")[0].splitlines()
+    assert [line.split(maxsplit=3)[0::2] for line in section[2:]] == [
+        ["1.000", "worker"],
+        ["2.000", "worker"],
+        ["3.000", "worker"],
+        ["4.000", "redis"],
+    ]
+    assert [line.split(maxsplit=3)[3] for line in section[2:]] == [
+        "SIGSEGV",
+        "exit status 3",
+        "hung: silent for 8.0 s, then killed by the harness",
+        "signal 200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "lasting", "exited", "listed"),
+    [
+        ("process.kill", "worker", False, 2.5, False),
+        ("process.kill", "worker", False, 3.5, True),
+        ("process.kill", "worker", False, 0.9, True),
+        ("process.kill", "redis", False, 1.1, True),
+        ("process.pause", "worker", True, 8.0, False),
+        ("process.pause", "worker", True, 9.5, True),
+        ("disk.no_space", "sqlite", True, 8.0, False),
+        (CUT, "redis", True, 1.1, True),
+    ],
+)
+def test_a_fault_explains_only_what_it_aimed_at(
+    kind: str, target: str, lasting: bool, exited: float, listed: bool
+) -> None:
+    """An end counts as explained while such a fault is open and for two seconds after its beginning."""
+    value = {"arguments": {"target": target}, "lasting": lasting}
+    moments = [
+        (1.0, lambda sketch: sketch.add("fault_begin", kind, at=1.0, fault="f0", value=value)),
+        (exited, lambda sketch: sketch.event("worker_exited", at=exited, status=-9)),
+        (9.0, lambda sketch: sketch.end("f0", kind, at=9.0)),
+    ]
+    sketch = Sketch()
+    for _, add in sorted(moments, key=lambda moment: moment[0]):
+        add(sketch)
+    assert ("ENDS THAT NO FAULT EXPLAINS" in rendered(sketch, plan(kind))) == listed
+
+
+def test_what_was_left_behind_is_told() -> None:
+    """Processes that the system under test left and that were killed stand beside the verdict."""
+    text = rendered(Sketch(), plan(), stray_processes=["pid 71 (sleep)"], not_judged={"synced": "no shim"})
+    verdict = text[text.index("VERDICT") :]
+    assert "left behind by the system under test, and killed: pid 71 (sleep)" in verdict
+    assert "not judged: synced (no shim)" in verdict
