@@ -33,6 +33,8 @@ class Health:
         self._history = history
         self._stores = stores
         self._task: asyncio.Task[None] | None = None
+        self.well: bool | None = None
+        """What the latest probe found; None before the first."""
 
     async def ping(self, occasion: Occasion) -> bool:
         """Ping every store once through the system, record it, and tell whether all answered."""
@@ -43,7 +45,7 @@ class Health:
             except (ChannelClosed, RemoteError, TimeoutError):
                 answers = {}
         stores = {store: bool(answers.get(store)) for store in self._stores}
-        ok = all(stores.values())
+        ok = self.well = all(stores.values())
         self._history.append("event", "probe", value={"ok": ok, "stores": stores, "occasion": occasion})
         return ok
 

@@ -58,6 +58,8 @@ class Nemesis:
         self._started = False
         self._stopping = False
         self._changed_ns = 0
+        self.well: Callable[[], bool | None] = lambda: None
+        """Asked before each injection; the answer goes into the history, with the fault's beginning."""
         self.failure: BaseException | None = None
         """The first failure to record or to apply a rule in the background: one of the harness."""
 
@@ -157,7 +159,12 @@ class Nemesis:
                 "fault_begin",
                 fault.kind,
                 fault=rule.id,
-                value={"arguments": fault.arguments(), "lasting": fault.lasting, "stops_work": fault.stops_work},
+                value={
+                    "arguments": fault.arguments(),
+                    "lasting": fault.lasting,
+                    "stops_work": fault.stops_work,
+                    "well_before": self.well(),
+                },
             )
             try:
                 state.injection = await self._inject_patiently(state)
