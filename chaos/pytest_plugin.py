@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
+    from chaos._declare import Where
     from chaos.checkers.model import Verdict
+    from chaos.experiment.experiment import Experiment
     from chaos.experiment.loader import Loaded
     from chaos.runner.api import RunResult
 
@@ -26,6 +28,8 @@ _BACKENDS = ("embedded", "docker")
 _SKIPPED = ("_*", "test_*", "conftest.py")
 _SIGNALLED = 128
 _WITNESSES = 5
+_OWNERS: pytest.StashKey[dict[str, Where]] = pytest.StashKey()
+"""Where each id of the session was first declared."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,10 +102,27 @@ class ExperimentFile(pytest.File):
             experiments = load_file(self.path)
         except PlanError as error:
             raise self.CollectError(str(error)) from None
+        self._claim([loaded.experiment for loaded in experiments])
         for loaded in experiments:
             for seed in parse_seeds(self.config.getoption(_SEEDS)):
                 name = f"{loaded.experiment.id}[seed={seed}]"
                 yield ExperimentItem.from_parent(self, name=name, loaded=loaded, seed=seed)
+
+    def _claim(self, experiments: Sequence[Experiment]) -> None:
+        """Note the ids in the session; one that another file has already is a collection error, as for `chaos run`.
+
+        Every process of a distributed session collects all files in the same order, so all come to the same answer.
+        """
+        from chaos.errors import PlanError
+        from chaos.experiment.places import refine, short
+
+        owners = self.session.stash.setdefault(_OWNERS, {})
+        for experiment in experiments:
+            owner = owners.setdefault(experiment.id, experiment.where)
+            if owner.file != experiment.where.file:
+                text = f"id={experiment.id!r}) must be unique; {short(owner.file)}:{owner.line} has it too"
+                problem = experiment.problem(text, "rename one of the two", "id-twice")
+                raise self.CollectError(str(PlanError(refine([problem]))))
 
 
 class ExperimentItem(pytest.Item):

@@ -20,7 +20,8 @@ class Converged:
 
     The clock starts at load_stopped, at all_healed, or when the last transaction ended, whichever came last: the
     probes of the steady state send transactions after the load, and nothing can agree before they are done.
-    Agreement counts from the look after which no disagreement was seen any more; every look of the hold must agree, and the hold must have lasted.
+    Agreement counts from the look after which no disagreement was seen any more; every look of the hold must
+    agree, and the hold must have lasted.
     Unknown: the load never stopped, nobody looked, or the run ended before the budget or the hold was over.
 
     details: "agreed_s" from the clock's start (None: never), "budget_s", "held_s", "hold_s", "looks".

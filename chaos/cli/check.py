@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,10 @@ import rich_click as click
 from chaos.cli.options import AS_JSON
 from chaos.cli.outcome import answering, echo_json
 from chaos.cli.speech import say
+from chaos.errors import PlanError, Problem
+
+_WRITTEN = ("experiment", "verdict")
+"""What run.json has from its first moment on."""
 
 _JUDGED = ("pass", "fail", "inconclusive")
 
@@ -29,13 +33,31 @@ def check(run_folder: Path, as_json: bool) -> int:
     from chaos.runner.judge import judge_folder, read_json
 
     manifest = read_json(run_folder / "run.json")
-    judged = judge_folder(run_folder, manifest, stopped=stopped(manifest))
+    _demand_run(run_folder / "run.json", manifest)
+    try:
+        judged = judge_folder(run_folder, manifest, stopped=stopped(manifest))
+    except PlanError as error:
+        raise PlanError(_first_gap_only(error.problems)) from error
     if as_json:
         document = {"exit_code": judged.exit_code, "verdict": judged.verdict, "message": judged.message}
         echo_json({**document, "checks": msgspec.to_builtins(judged.verdicts)})
     else:
         say(judged.report.rstrip("\n"))
     return judged.exit_code
+
+
+def _first_gap_only(problems: Sequence[Problem]) -> list[Problem]:
+    """Leave out all but the first problem of an index: one line that is missing puts every later one out of place."""
+    gaps = [one for one in problems if one.slug == "malformed-history" and one.text.startswith("index=")]
+    return [one for one in problems if one not in gaps[1:]]
+
+
+def _demand_run(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise PlanError when the object in run.json was not written by a run."""
+    absent = [name for name in _WRITTEN if name not in manifest]
+    if absent:
+        text = f"is not written by a run: it lacks {', '.join(absent)}"
+        raise PlanError([Problem(str(path), 0, text, "name the folder of a run, such as runs/latest", "not-a-run")])
 
 
 def stopped(manifest: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from chaos.errors import EnvironmentUnavailable
 DISTRIBUTION = "chaos-harness"
 _PROBE_S = 20.0
 _DOCKER_S = 5
+_SERVER = re.compile(r"\bserver\b.*\bv=\d|\b(?:redis|valkey|keydb|dragonfly)\b", re.IGNORECASE)
+"""What the `--version` of such a server says: "Redis server v=7.2.4 ...", "Valkey server v=9.1.2 ..."."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ def redis_server() -> Finding:
     except EnvironmentUnavailable as error:
         return Finding("Redis-compatible server", "absent", error.what, purpose, True, error.remedy)
     version = found.version()
-    if version.startswith(("does not run", "exit code")):
-        detail, remedy = f"{found.path} ({found.origin}) {version}", "choose another with CHAOS_REDIS_SERVER"
+    broken = version.startswith(("does not run", "exit code"))
+    if broken or not _SERVER.search(version):
+        said = version if broken else f"is no Redis-compatible server; --version says: {version.splitlines()[0]}"
+        detail, remedy = f"{found.path} ({found.origin}) {said}", "choose another with CHAOS_REDIS_SERVER"
         return Finding("Redis-compatible server", "broken", detail, purpose, True, remedy)
     return Finding("Redis-compatible server", "ok", f"{version}; {found.path} ({found.origin})", purpose, True)
 

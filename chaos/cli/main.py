@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answered(words: Sequence[str]) -> int:
     """Run the command and return its code; raises what is neither wrong usage nor an interruption."""
-    from chaos.cli.speech import fill_streams, settle
+    from chaos.cli.speech import fill_streams, give_up_stdout, settle
 
     fill_streams()
     import rich_click as click
@@ -49,6 +49,11 @@ def _answered(words: Sequence[str]) -> int:
         return int(ExitCode.USAGE)
     except click.Abort:
         return _INTERRUPTED
+    except OSError as error:  # from click's own printing (--help, --version): a verb answers its errors itself
+        if error.errno == errno.EPIPE:
+            raise
+        give_up_stdout(error)
+        code = int(ExitCode.PASS)
     if not words:
         return int(ExitCode.USAGE)
     return code if isinstance(code, int) else int(ExitCode.PASS)
@@ -75,8 +80,6 @@ def _unforeseen(error: BaseException) -> int:
         traceback.print_exception(error, limit=-5)
     except OSError:
         _to_null(2)
-    if causes:
-        _to_null(1)
     return int(ExitCode.HARNESS)
 
 

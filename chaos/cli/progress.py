@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from chaos.cli.speech import silence
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -34,10 +36,17 @@ class LiveLine:
         """Replace the line."""
         from rich.text import Text
 
-        if self._gone:
-            return
-        try:
-            self._show(Text(line_of(self._title, snapshot), overflow="ellipsis", no_wrap=True), refresh=True)
+        with _unheard():
+            self._live.update(Text(line_of(self._title, snapshot), overflow="ellipsis", no_wrap=True), refresh=True)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Silence a stderr that cannot be written: a terminal that is gone must not pass for a failure of the run."""
+    try:
+        yield
+    except OSError:
+        silence(err=True)
 
 
 @contextlib.contextmanager
@@ -50,5 +59,17 @@ def watching(title: str) -> Iterator[LiveLine | None]:
     from rich.live import Live
 
     # No refresh thread: the runner starts processes, and updates come often enough by themselves.
-    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:
+    live = Live(
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with _unheard():
+        live.start()
+    try:
         yield LiveLine(title, live)
+    finally:
+        with _unheard():
+            live.stop()

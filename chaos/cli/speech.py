@@ -42,9 +42,16 @@ def say(text: str, *, err: bool = False) -> None:
         if not err:
             raise
     except OSError as error:
-        silence(err=err)
-        if not err:
-            say(f"stdout cannot be written: {error.strerror or error}", err=True)
+        if err:
+            silence(err=True)
+        else:
+            give_up_stdout(error)
+
+
+def give_up_stdout(error: OSError) -> None:
+    """Silence stdout, and say why on stderr."""
+    silence(err=False)
+    say(f"stdout cannot be written: {error.strerror or error}", err=True)
 
 
 def settle() -> None:
@@ -61,7 +68,7 @@ def settle() -> None:
 
 
 def silence(*, err: bool) -> None:
-    """Point stdout, or with `err` stderr, at the null device, so that nothing fails there any more, not even at exit."""
+    """Point stdout, or with `err` stderr, at the null device, so that nothing fails there any more, even at exit."""
     stream = sys.stderr if err else sys.stdout
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)

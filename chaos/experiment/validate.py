@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import random
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from chaos._declare import Declared, seconds
@@ -148,8 +148,9 @@ def _targets(experiment: Experiment) -> Iterator[Problem]:
         for attribute in ("store", "target"):
             aim = getattr(fault, attribute, None)
             if aim is not None and aim not in known and not any(fault.problems()):
+                possible = _aims(fault, attribute, known)
                 yield fault.problem(
-                    f"{attribute}={aim!r}) must be one of {', '.join(known)}{_closest(aim, known)}",
+                    f"{attribute}={aim!r}) must be one of {', '.join(possible)}{_closest(aim, possible)}",
                     f"correct {attribute}, or declare the store",
                     "unknown-store",
                 )
@@ -159,6 +160,15 @@ def _targets(experiment: Experiment) -> Iterator[Problem]:
                     "name such a store, or use a disk or process fault",
                     "not-networked",
                 )
+
+
+def _aims(fault: Fault, attribute: str, known: Sequence[str]) -> list[str]:
+    """Return which of the names known a fault of this kind may aim at."""
+    if fault.kind.startswith("network."):
+        return [name for name in known if name in NETWORKED]
+    if fault.kind.startswith("disk.") or attribute == "store":
+        return [name for name in known if name != "worker"]
+    return list(known)
 
 
 def _phases(experiment: Experiment) -> Iterator[Problem]:

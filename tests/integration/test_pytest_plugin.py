@@ -148,6 +148,17 @@ def test_bad_seeds_are_wrong_usage(project: pytest.Pytester) -> None:
     done.stderr.fnmatch_lines(["*--chaos-seeds*rising range*"])
 
 
+def test_an_id_that_two_files_share_is_a_collection_error(project: pytest.Pytester) -> None:
+    """The second file with an id is refused with the place of the first, and a file named twice is not."""
+    put(project, "later", GOOD.format(id="good", seconds=0.5))
+    done = run(project, "--collect-only", "-q", "experiments")
+    done.stdout.fnmatch_lines(["*later.py:5:*experiments/good.py:4 has it too*id-twice*"])
+    assert [line for line in done.outlines if "::" in line] == ["experiments/good.py::good[seed=0]"]
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    same = run(project, "--collect-only", "-q", "experiments/good.py", "experiments/good.py::good[seed=0]")
+    assert same.ret == pytest.ExitCode.OK
+
+
 def test_a_broken_file_is_a_collection_error(project: pytest.Pytester) -> None:
     """All mistakes of a file are told at collection, with their lines, and without a traceback of ours."""
     broken = GOOD.format(id="Broken One", seconds=0)

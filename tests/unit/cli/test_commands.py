@@ -191,6 +191,42 @@ def test_check_of_a_folder_that_is_no_run_is_code_2(files: Path) -> None:
     assert "[not-a-run]" in done.stderr
 
 
+def test_check_of_an_object_that_no_run_wrote(files: Path) -> None:
+    """An empty object in run.json is no run; that nothing was started goes without saying here."""
+    (files / "empty" / "run.json").write_text("{}")
+    done = chaos("check", "empty", cwd=files)
+    assert done.returncode == 2
+    told, count = done.stderr.splitlines()
+    assert told.startswith("empty/run.json: is not written by a run: it lacks experiment, verdict; ")
+    assert told.endswith("[not-a-run]")
+    assert count == "1 problem"
+
+
+def test_a_missing_line_of_a_history_is_told_once(files: Path) -> None:
+    """One line that is gone puts all later indexes out of place, which is one problem and not twenty."""
+    gold = Path(__file__).resolve().parents[2] / "gold" / "text" / "partition"
+    lines = (gold / "history.jsonl").read_text().splitlines(keepends=True)
+    probe = next(number for number, line in enumerate(lines) if '"f":"probe"' in line)
+    run = files / "cut"
+    run.mkdir()
+    (run / "run.json").write_text('{"experiment": "partition", "verdict": "pass"}')
+    (run / "plan.json").write_text((gold / "plan.json").read_text())
+    (run / "history.jsonl").write_text("".join(lines[:probe] + lines[probe + 1 :]))
+    done = chaos("check", "cut", cwd=files)
+    assert done.returncode == 2
+    first, count = done.stderr.splitlines()
+    assert first.startswith(f"cut/history.jsonl:{probe + 1}: index={probe + 1} must be {probe}")
+    assert count == "1 problem"
+
+
+def test_doctor_refuses_a_program_that_is_no_server(files: Path) -> None:
+    """A program that answers --version is not yet a server."""
+    done = chaos("doctor", "--json", cwd=files, CHAOS_REDIS_SERVER="/bin/sleep")
+    (server,) = [one for one in json.loads(done.stdout)["findings"] if one["name"] == "Redis-compatible server"]
+    assert (done.returncode, server["state"]) == (4, "broken")
+    assert "CHAOS_REDIS_SERVER" in server["remedy"]
+
+
 def test_doctor_tells_what_is_missing(files: Path) -> None:
     """Without a server that can be started the embedded default cannot run: code 4, with the remedy."""
     done = chaos("doctor", "--json", cwd=files, CHAOS_REDIS_SERVER=str(files / "no-such-server"))
@@ -252,3 +288,50 @@ def test_a_closed_reader_is_no_finding(files: Path) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-", ">&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+@pytest.mark.parametrize(("words", "code"), [("list good.py", 0), ("--help", 0), ("run", 2), ("validate bad.py", 2)])
+def test_streams_that_cannot_be_written_change_no_code(files: Path, streams: str, words: str, code: int) -> None:
+    """A full disk or a closed stream below stdout and stderr is no finding and no failure of the harness."""
+    import os
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m chaos {words} {streams}'],
+        cwd=files,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "report it" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_to_a_closed_reader_is_no_finding(files: Path) -> None:
+    """The help, which click prints itself, ends with the same code as a verb whose reader is gone."""
+    import os
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", "--help"],
+        cwd=files,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_files_of_the_working_folder_are_not_imported(files: Path) -> None:
+    """A json.py beside the experiments does not take the place of Python's own."""
+    (files / "json.py").write_text("raise RuntimeError('the wrong json')\n")
+    done = chaos("list", "good.py", cwd=files)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import errno
+import io
+import sys
+
+import pytest
+
 from chaos.cli.progress import line_of, watching
 from chaos.runner.api import Snapshot
 
@@ -14,3 +20,28 @@ def test_no_progress_without_a_terminal() -> None:
     """Where stderr is no terminal nothing is shown, so a log holds no control characters."""
     with watching("partition") as progress:
         assert progress is None
+
+
+class Dead(io.StringIO):
+    """A terminal that hung up."""
+
+    def write(self, text: str) -> int:
+        """Fail as the kernel lets a write to such a terminal fail."""
+        raise OSError(errno.EIO, "Input/output error")
+
+    def isatty(self) -> bool:
+        """It was a terminal when somebody asked."""
+        return True
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A progress line that cannot be shown is no failure of the run that it follows."""
+    monkeypatch.setattr(sys, "stderr", Dead())
+    monkeypatch.setenv("TERM", "xterm")
+    shown = 0
+    with watching("partition") as progress:
+        assert progress is not None
+        for _ in range(2):
+            progress.update(Snapshot(phase="load", rate=1.0, acknowledged=1, open_faults=(), seconds_left=1.0))
+            shown += 1
+    assert shown == 2

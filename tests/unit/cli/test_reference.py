@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from chaos.cli.main import chaos
+from chaos.cli.verbs import chaos
 from chaos.exit_codes import PRECEDENCE, ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -26,6 +26,23 @@ EXPERIMENT = Experiment(
 """
 
 
+HUNG_UP = """
+import os, sys
+import chaos.runner.api as api
+from chaos.cli.main import main
+
+def run_blocking(plan, options, progress=None):
+    assert progress is not None or not os.isatty(2)
+    if progress is not None:
+        progress.update(api.Snapshot("load", 1.0, 1, (), 1.0))
+    return api.RunResult("one", 1, "interrupted", 129, None, (), "SIGHUP", "again")
+
+api.run_blocking = run_blocking
+sys.stdin.readline()  # until the terminal is gone
+sys.exit(main(["run", "one.py", "--seed", "1"]))
+"""
+
+
 def plan(seed: int) -> Plan:
     """Return a plan for a seed."""
     experiment = Experiment(
@@ -89,3 +106,44 @@ def test_a_signal_stops_the_series(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(api, "run_blocking", ending(143, "interrupted"))
     results = run_all([plan(1), plan(2)], {"out": tmp_path}, quiet=True)
     assert [result.exit_code for result in results] == [143]
+
+
+def test_a_terminal_that_is_gone_changes_no_code(tmp_path: Path) -> None:
+    """With stdout and stderr on a terminal that hung up, the code is still that of the run that was interrupted."""
+    import os
+    import subprocess
+    import sys
+
+    (tmp_path / "one.py").write_text(FILE)
+    (tmp_path / "main.py").write_text(HUNG_UP)
+    ours, theirs = os.openpty()
+    root = str(Path(__file__).resolve().parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    os.close(ours)
+    process.communicate(b"\n", timeout=30)
+    assert process.returncode == 129
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(SystemExit(1), 70), (RuntimeError("surprise"), 70), (KeyboardInterrupt(), 130)]
+)
+def test_what_nobody_foresaw_is_never_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raised: BaseException, code: int
+) -> None:
+    """Whatever escapes from a command, the code is not Python's own 1, that of a failed check."""
+    from chaos.cli import verbs
+
+    def broken(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(verbs.chaos, "main", broken)
+    assert main(["list"]) == code
+    assert (type(raised).__name__ in capsys.readouterr().err) == (code == 70)

@@ -248,6 +248,20 @@ def test_near_misses_are_suggested() -> None:
     assert [text.rpartition("perhaps ")[2] for text in texts] == ["atomic", "sqlite.committed"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "possible"),
+    [
+        (faults.Partition(store="nosuch"), "redis"),
+        (faults.DiskFull(store="nosuch"), "sqlite, redis, graph"),
+        (Touch("nosuch"), "sqlite, redis, graph"),
+    ],
+)
+def test_only_what_the_fault_can_aim_at_is_offered(fault: Fault, possible: str) -> None:
+    """The names told for an unknown store are those that would be accepted in its place."""
+    value = experiment(schedule=(rule("1s", fault),))
+    assert [problem.text.rpartition("must be one of ")[2] for problem in problems_of(value)] == [possible]
+
+
 def test_lines_are_those_of_the_arguments() -> None:
     """A problem stands at the argument it names, not at the line on which the call begins."""
     first = _line_of("MARK")

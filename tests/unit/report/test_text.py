@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_a_fault_explains_only_what_it_aimed_at(
 ) -> None:
     """An end counts as explained while such a fault is open and for two seconds after its beginning."""
     value = {"arguments": {"target": target}, "lasting": lasting}
-    moments = [
+    moments: list[tuple[float, Callable[[Sketch], Sketch]]] = [
         (1.0, lambda sketch: sketch.add("fault_begin", kind, at=1.0, fault="f0", value=value)),
         (exited, lambda sketch: sketch.event("worker_exited", at=exited, status=-9)),
         (9.0, lambda sketch: sketch.end("f0", kind, at=9.0)),
