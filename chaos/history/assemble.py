@@ -49,6 +49,7 @@ class _Assembly:
         self.problems: list[Problem] = []
         self.position = 0
         self.last_time_ns = 0
+        self.gap = False
         self.open: dict[tuple[int | None, str | None], tuple[int, Entry]] = {}
         self.retired: dict[int, int] = {}
         self.tokens: dict[str, int] = {}
@@ -69,7 +70,8 @@ class _Assembly:
     def take(self, position: int, entry: Entry) -> None:
         """Add the next entry."""
         self.position = position
-        if entry.index != position:
+        if entry.index != position and not self.gap:
+            self.gap = True  # told once: a line that is missing puts every later one out of place
             self.report(f"index={entry.index} must be {position}, one more than the line above")
         if entry.time_ns < self.last_time_ns:
             self.report(f"time_ns={entry.time_ns} must be at least {self.last_time_ns}, the time of the line above")

@@ -103,10 +103,16 @@ class GraphStore:
     def open(self) -> None:
         """Start the supervisor, which starts the child. Returns at once; see `wait_ready`."""
         assert self._supervisor is None
+        self._ready.clear()
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+        self._supervisor.add_done_callback(lambda _: self._ready.set())  # whoever waits is to learn of its death
 
     async def wait_ready(self, timeout_s: float) -> GraphState:
-        """Wait until a child serves the database. Raises StoreUnavailable after `timeout_s`. Safe to cancel."""
+        """Wait until a child serves the database. Safe to cancel.
+
+        Raises StoreUnavailable after `timeout_s`, and HarnessError when the supervisor has died of an error that
+        nobody foresaw: no child will ever be started again.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 while self._running is None:
@@ -186,14 +192,19 @@ class GraphStore:
     async def set_aside(self) -> None:
         """Rename the database's files and start over with an empty one; the content must be made elsewhere.
 
-        The files stay beside the new ones, as evidence. Raises StoreUnavailable when no child runs just now.
+        The files stay beside the new ones, as evidence. Raises StoreUnavailable when no child runs just now, or
+        when the files cannot be renamed; then some may have been.
         """
         async with self._one_at_a_time:
             running = self._running
             if running is None:
                 raise StoreUnavailable(_NAME, self._why_not_ready)
-            self._rename_files()
-            await self._discard(running)
+            try:
+                self._rename_files()
+            except OSError as error:
+                raise StoreUnavailable(_NAME, f"setting the file aside failed: {error}") from error
+            finally:
+                await self._discard(running)
 
     def _rename_files(self) -> None:
         number = next(n for n in itertools.count(1) if not self._path.with_name(f"broken-{n}").exists())
@@ -244,8 +255,10 @@ class GraphStore:
         if self._supervisor is None:
             raise StoreUnavailable(_NAME, "closed")
         if self._supervisor.done():
-            self._supervisor.result()
-            raise StoreUnavailable(_NAME, "closed")
+            error = None if self._supervisor.cancelled() else self._supervisor.exception()
+            if error is None:
+                raise StoreUnavailable(_NAME, "closed")
+            raise HarnessError(f"{_NAME}: the supervisor died: {error!r}") from error
 
     async def _supervise(self) -> None:
         """Keep a child running until cancelled."""
@@ -266,12 +279,23 @@ class GraphStore:
 
     async def _start(self) -> _Running:
         """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = spawn_python(_NAME, "chaos.stores.graph_child", [], log=self._log, sock=theirs)
-        self._on_child(process.pid)
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    process = spawn_python(_NAME, "chaos.stores.graph_child", [], log=self._log, sock=theirs)
+                except BaseException:
+                    ours.close()
+                    raise
+            return await self._let_open(process, ours)
+        except OSError as error:  # too many processes or descriptors, a full disk: it may pass
+            self._why_not_ready = f"starting failed: {error}"
+            raise StoreUnavailable(_NAME, self._why_not_ready) from error
+
+    async def _let_open(self, process: Child, ours: socket.socket) -> _Running:
         channel = None
         try:
+            self._on_child(process.pid)
             channel = await Channel.open(ours)
             found = await channel.call("open", self._settings, timeout_s=self._open_timeout_s)
         except BaseException as error:

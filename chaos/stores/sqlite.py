@@ -45,23 +45,27 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     return kind(_NAME, f"{code}: {error}")
 
 
-async def _to_the_end(work: Awaitable[Result]) -> Result:
-    """Await `work` to its end even when cancelled meanwhile; the cancellation is raised afterwards.
+async def _ended(work: Awaitable[Result]) -> tuple[asyncio.Task[Result], asyncio.CancelledError | None]:
+    """Wait for the end of `work` even when cancelled meanwhile; return it, and the last cancellation.
 
     A function handed to a connection's thread runs whether or not somebody waits for it, so leaving early
     would only hide what it did.
     """
     task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
+    cancellation: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # marks it as seen: the cancellation is what is raised
-        raise cancelled
+            cancellation = error
+    return task, cancellation
+
+
+async def _to_the_end(work: Awaitable[Result]) -> Result:
+    """Await `work` to its end; a cancellation is raised afterwards, with the error of `work` as its cause."""
+    task, cancellation = await _ended(work)
+    if cancellation is not None:
+        raise cancellation from (None if task.cancelled() else task.exception())
     return task.result()
 
 
@@ -89,19 +93,36 @@ class WriteTransaction:
         """COMMIT, waiting to the end even when cancelled.
 
         Raises StoreUnavailable when the transaction is certainly gone (the disk was full), StoreInDoubt after
-        any other error; the store is halted then.
+        any other error; the store is halted then. Cancellation: noted in the same way, `committed` says
+        whether it took effect, and the error is the cause of the CancelledError.
         """
-        try:
-            await _to_the_end(self._connection.execute_fetchall("COMMIT"))
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise _unavailable(error) from error
+        task, cancellation = await _ended(self._connection.execute_fetchall("COMMIT"))
+        error = self._judge(task)
+        if cancellation is not None:
+            raise cancellation from error
+        if error is not None:
+            raise error
+
+    def _judge(self, commit: asyncio.Task[Any]) -> BaseException | None:
+        """Note what became of a COMMIT that has ended; return the error to raise.
+
+        Whether a transaction is still open proves nothing: SQLite closes it after a failed COMMIT, too.
+        """
+        if commit.cancelled():  # by the end of the event loop: the thread goes on, and nobody knows with what success
+            self._store.halt("COMMIT was left alone")
+            return asyncio.CancelledError()
+        error = commit.exception()
+        if error is None:
+            self.committed = True
+            return None
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            assert isinstance(error, sqlite3.Error)
+            told: StoreError = _unavailable(error)
+        else:
             self._store.halt(f"COMMIT failed with {getattr(error, 'sqlite_errorname', error)}")
-            raise StoreInDoubt(_NAME, f"COMMIT: {error}") from error
-        except asyncio.CancelledError:
-            self.committed = not self._connection.in_transaction
-            raise
-        self.committed = True
+            told = StoreInDoubt(_NAME, f"COMMIT: {error}")
+        told.__cause__ = error
+        return told
 
     async def roll_back(self) -> None:
         """Undo the transaction; halts the store when even that does not work. Never raises a StoreError."""
@@ -135,7 +156,7 @@ class SQLiteStore:
         self._checkpoint_bytes = checkpoint_bytes
         self._writer: aiosqlite.Connection | None = None
         self._readers: list[aiosqlite.Connection] = []
-        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._idle: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()  # None: closed, nothing will come
         self._write_lock = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
         self._halted: str | None = "not open"
@@ -180,6 +201,7 @@ class SQLiteStore:
         """Close the readers, then the writer; waits for what they are doing. Idempotent; errors are dropped."""
         self._halted = self._halted or "closed"
         connections = [*self._readers, *([self._writer] if self._writer else [])]
+        self._idle.put_nowait(None)
         self._readers, self._writer, self._idle = [], None, asyncio.Queue()
         for connection in connections:
             with suppress(sqlite3.Error, ValueError):
@@ -190,12 +212,18 @@ class SQLiteStore:
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Read with one statement from the last committed state.
 
-        Raises StoreUnavailable. Cancellation: the statement is interrupted, and the connection is lent again
-        only when its thread is done with it.
+        Raises StoreUnavailable, also while the store is opened and when it is closed before a connection is
+        free. Cancellation: the statement is interrupted, and the connection is lent again only when its thread
+        is done with it.
         """
         self._refuse_when_halted()
+        if not self._readers:
+            raise StoreUnavailable(_NAME, "no reader is connected")
         idle = self._idle
         reader = await idle.get()
+        if reader is None or idle is not self._idle:
+            idle.put_nowait(None)  # for the next one who waits
+            raise StoreUnavailable(_NAME, "closed while waiting for a reader")
         task = asyncio.ensure_future(reader.execute_fetchall(sql, parameters))
         self._running.add(task)
         task.add_done_callback(self._running.discard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from chaos.errors import StoreError
+from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
 from chaos.transactions.commit_log import CommitLog, RedoRow
 from chaos.transactions.secondaries import Secondary
@@ -14,12 +14,17 @@ from chaos.transactions.system import Site
 _POLL_S = 0.25
 
 
+class ApplierDied(ChaosError):
+    """An applier ended by an error that nobody foresaw; only a new process brings its store up again."""
+
+
 class Applier:
     """One task. `applied` is the last number that the store is known to have had.
 
     New rows come in through `offer`, older ones are read from the log. After any error the store is asked
     again where it is, before anything else is sent: that covers lost replies, late duplicates, restarts and
     lost data alike. An idle store is asked every quarter of a second, since it may have lost data unnoticed.
+    An error that is no StoreError ends the task, for ever; `died` and `wait_for` tell so.
     """
 
     def __init__(self, secondary: Secondary, log: CommitLog, site: Site) -> None:
@@ -40,6 +45,17 @@ class Applier:
     def start(self) -> None:
         """Begin to follow the log."""
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(lambda _: self._wake())
+
+    @property
+    def died(self) -> ApplierDied | None:
+        """Why nothing is applied any more; None while the task runs, before `start` and after `close`."""
+        if self._closing or self._task is None or not self._task.done():
+            return None
+        cause = None if self._task.cancelled() else self._task.exception()
+        died = ApplierDied(f"{self.name}: the applier died: {cause!r}; start a new process")
+        died.__cause__ = cause
+        return died
 
     async def close(self) -> None:
         """Stop, in the middle of a request if need be. Idempotent."""
@@ -55,8 +71,10 @@ class Applier:
         self._work.set()
 
     async def wait_for(self, csn: int) -> None:
-        """Wait until the store has `csn`. Safe to cancel."""
+        """Wait until the store has `csn`. Raises ApplierDied when nothing brings it there. Safe to cancel."""
         while not self._certain or self.applied < csn:
+            if self.died is not None:
+                raise self.died
             await self._progress.wait()
 
     async def _run(self) -> None:
@@ -92,6 +110,10 @@ class Applier:
         self._log.raise_floor(applied)
         self.applied = applied
         self._certain = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let everybody in `wait_for` look again."""
         self._progress.set()
         self._progress = asyncio.Event()
 

@@ -15,10 +15,11 @@ from contextlib import asynccontextmanager
 from chaos.errors import StoreError, StoreInDoubt, TransactionAborted, TransactionInDoubt
 from chaos.stores import policies
 from chaos.stores.sqlite import SQLiteStore, WriteTransaction
-from chaos.transactions.applier import Applier
+from chaos.transactions.applier import Applier, ApplierDied
 from chaos.transactions.commit_log import AlreadyCommitted, CommitLog, Fenced, RedoRow
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Resolution, Site
+from chaos.transactions.tokens import Tokens
 from chaos.transactions.unit import Transaction
 
 LAG_MAX = 256
@@ -39,7 +40,6 @@ class Attempt:
         self.unit = unit
         self.handed_over = False
         self.decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.task: asyncio.Task[None] | None = None
 
     @property
     def abandoned(self) -> bool:
@@ -69,7 +69,7 @@ class Coordinator:
         self._appliers = tuple(appliers)
         self._site = site
         self._commit_lock = asyncio.Lock()
-        self._attempts: dict[str, Attempt] = {}
+        self._tokens = Tokens()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed_to_work: str | None = "recovery is not finished"
 
@@ -86,7 +86,10 @@ class Coordinator:
         """Bring the stores up to the log, then admit transactions; return what became of the tokens `in_doubt`.
 
         A store that is away is not waited for longer than `limit_s`: its applier goes on. A token is left out
-        when its COMMIT is still under way; nothing is reported aborted that could still commit.
+        when, after another `limit_s` for all of them, its body or its commit is still under way: nothing is
+        called aborted that could still commit. Once it is called that, this process refuses the token (it
+        remembers so in memory only; a later process does not). Raises StoreError when SQLite cannot be read,
+        and ApplierDied when only a new process can bring a store up.
         """
         await self._site.phase("recovering")
         try:
@@ -95,8 +98,11 @@ class Coordinator:
         except TimeoutError:
             pass  # degraded: the back-pressure in _admit bounds how far behind a store may fall
         resolved: dict[str, Resolution] = {}
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + limit_s
         for token in in_doubt:
-            outcome = await self._resolve(token, limit_s)
+            idle = await self._tokens.idle(token, max(0.0, patience_ends - loop.time()))
+            outcome = await self._resolve(token, limit_s) if idle else None
             if outcome is not None:
                 resolved[token] = outcome
         if self._closed_to_work == "recovery is not finished":
@@ -116,16 +122,18 @@ class Coordinator:
         deadline = asyncio.get_running_loop().time() + deadline_s
         self._admit(token)
         unit = Transaction(token, self._sqlite, self._stores.redis, self._stores.graph)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._site.phase("begin", token)
-                yield unit
-                await self._site.phase("buffered", token)
-        except TimeoutError:
-            raise TransactionAborted(token, "the deadline passed before the commit") from None
-        except StoreError as error:
-            raise TransactionAborted(token, str(error)) from error
-        await self._finish(unit, deadline)
+        with self._tokens.held(token):  # no await lies before this, so a `recover` that is asked later knows of it
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._site.phase("begin", token)
+                    yield unit
+                    await self._site.phase("buffered", token)
+            except TimeoutError:
+                raise TransactionAborted(token, "the deadline passed before the commit") from None
+            except StoreError as error:
+                raise TransactionAborted(token, str(error)) from error
+            outcome = await self._commit(unit, deadline)
+        await self._finish(unit, outcome, deadline)
 
     async def close(self) -> None:
         """Stop; commits under way get a second. What is committed but not applied is left to the next process."""
@@ -140,19 +148,21 @@ class Coordinator:
         await self._stores.close()
 
     def _admit(self, token: str) -> None:
-        """Refuse work that could only pile up. Raises TransactionAborted."""
+        """Refuse work that could only pile up, and tokens that `Tokens.admit` refuses. Raises TransactionError."""
         if self._closed_to_work is not None:
             raise TransactionAborted(token, self._closed_to_work)
         if self._sqlite.halted is not None:
             raise TransactionAborted(token, f"sqlite: halted: {self._sqlite.halted}")
+        self._tokens.admit(token)
         for applier in self._appliers:
+            if applier.died is not None:
+                raise TransactionAborted(token, str(applier.died))
             lag = self._log.last_csn - applier.applied
             if lag > LAG_MAX:
                 raise TransactionAborted(token, f"{applier.name} is {lag} transactions behind: {applier.trouble}")
 
-    async def _finish(self, unit: Transaction, deadline: float) -> None:
-        """Commit `unit` and wait for the appliers, both until `deadline`."""
-        outcome = await self._commit(unit, deadline)
+    async def _finish(self, unit: Transaction, outcome: Outcome, deadline: float) -> None:
+        """Turn `outcome` into an exception, or wait for the appliers until `deadline`."""
         if isinstance(outcome, Aborted):
             raise TransactionAborted(unit.token, outcome.reason)
         if isinstance(outcome, InDoubt):
@@ -162,8 +172,8 @@ class Coordinator:
             async with asyncio.timeout_at(deadline):
                 await self._caught_up(outcome.csn)
             unit.applied = True
-        except TimeoutError:
-            unit.applied = False
+        except (TimeoutError, ApplierDied):
+            unit.applied = False  # committed all the same; whoever comes next is told of the death by _admit
         if unit.applied:
             await self._site.phase("applied", unit.token)
         await self._site.phase("acknowledged", unit.token)
@@ -176,10 +186,11 @@ class Coordinator:
         """Start the commit in a task that nobody cancels, and wait for its outcome until `deadline`."""
         attempt = Attempt(unit)
         loop = asyncio.get_running_loop()
-        self._attempts[unit.token] = attempt
-        attempt.task = loop.create_task(self._run(attempt))
-        self._tasks.add(attempt.task)
-        attempt.task.add_done_callback(self._tasks.discard)
+        self._tokens.hold(unit.token)
+        task = loop.create_task(self._run(attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._tokens.release(unit.token))
         try:
             await asyncio.wait({attempt.decided}, timeout=max(0.0, deadline - loop.time()))
         except asyncio.CancelledError:
@@ -218,8 +229,6 @@ class Coordinator:
         except BaseException as error:
             attempt.decide(self._give_up(attempt, error))
             raise
-        finally:
-            self._attempts.pop(unit.token, None)
 
     @staticmethod
     def _give_up(attempt: Attempt, error: BaseException) -> Outcome:
@@ -271,14 +280,16 @@ class Coordinator:
                 return await self._log.csn_of(token)
         raise AssertionError("the policy never stops")
 
-    async def _resolve(self, token: str, limit_s: float) -> Resolution | None:
-        """Look `token` up once nothing of it is under way here; None when that does not come to an end in time."""
-        under_way = self._attempts.get(token)
-        if under_way is not None and under_way.task is not None:
-            await asyncio.wait({under_way.task}, timeout=limit_s)
-            if not under_way.task.done():
-                return None
-        async for attempt in policies.sqlite_open(limit_s):
-            with attempt:
-                return "aborted" if await self._log.csn_of(token) is None else "committed"
+    async def _resolve(self, token: str, limit_s: float) -> Resolution:
+        """Look up a token of which nothing is under way; refuse it from then on when it is not in the log.
+
+        No await lies between the caller's finding that out and the question, which keeps new attempts away.
+        """
+        with self._tokens.question(token):
+            async for attempt in policies.sqlite_open(limit_s):
+                with attempt:
+                    if await self._log.csn_of(token) is not None:
+                        return "committed"
+                    self._tokens.refuse(token)
+                    return "aborted"
         raise AssertionError("the policy raises in the end")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests_support import gone, wait_until
 
 pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.errors import StoreInDoubt, StoreUnavailable
+from chaos.errors import HarnessError, StoreInDoubt, StoreUnavailable
 from chaos.stores.graph import GraphStore
 
 SCHEMA = ("CREATE NODE TABLE IF NOT EXISTS Thing(id INT64, PRIMARY KEY(id))",)
@@ -170,3 +171,53 @@ async def test_closing_ends_the_child(store: GraphStore) -> None:
         os.kill(pid, 0)
     with pytest.raises(StoreUnavailable):
         await store.query("RETURN 1")
+
+
+async def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, engine: str) -> None:
+    """When starting the process itself fails, requests are told why, and it goes on once the reason is gone."""
+    store = GraphStore(tmp_path, engine=engine, log=tmp_path / "missing" / "child.log")
+    store.open()
+    try:
+        with pytest.raises(StoreUnavailable, match="No such file"):
+            await store.wait_ready(0.5)
+        (tmp_path / "missing").mkdir()
+        assert (await store.wait_ready(20)).applied is None
+    finally:
+        await store.close()
+
+
+async def test_too_many_open_files_delay_the_next_child(store: GraphStore) -> None:
+    """A killed child is replaced even if there is no descriptor left for a while."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        os.kill(store.pids[-1], signal.SIGKILL)  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while "Too many open files" not in store._why_not_ready:
+                await asyncio.sleep(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (await store.wait_ready(20)).generation == 2
+    assert await things(store) == [0]
+
+
+async def test_the_death_of_the_supervisor_is_told(tmp_path: Path, engine: str) -> None:
+    """An unforeseen error in the supervisor reaches those who wait, at once, and leaves no process."""
+    pids: list[int] = []
+
+    def on_child(pid: int | None) -> None:
+        if pid is not None:
+            pids.append(pid)
+            raise RuntimeError("planted")
+
+    store = GraphStore(tmp_path, engine=engine, log=tmp_path / "child.log", on_child=on_child)
+    store.open()
+    try:
+        with pytest.raises(HarnessError, match="planted"):
+            await store.wait_ready(20)
+        with pytest.raises(HarnessError, match="planted"):
+            await store.query("RETURN 1")
+        with pytest.raises(ProcessLookupError):
+            os.kill(pids[0], 0)
+    finally:
+        await store.close()

@@ -41,7 +41,7 @@ async def count(store: SQLiteStore) -> int:
 async def wait_for_threads(expected: set[threading.Thread]) -> None:
     """Wait until no other threads run; one that has just done its last work may need a moment to end."""
     async with asyncio.timeout(5):
-        while set(threading.enumerate()) != expected:
+        while set(threading.enumerate()) - expected:
             await asyncio.sleep(0)
 
 
@@ -202,3 +202,76 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="NOTADB"):
         await store.open()
     await wait_for_threads(threads)
+
+
+async def test_a_reader_is_refused_while_the_store_is_opened(store: SQLiteStore) -> None:
+    """Before the readers are connected a request is refused; it would wait for ever if the opening failed."""
+    answers: list[BaseException | None] = []
+
+    async def ask() -> None:
+        async with asyncio.timeout(2):
+            await store.fetch("SELECT 1")
+
+    async def fail() -> None:
+        answers.extend(await asyncio.gather(ask(), return_exceptions=True))
+        raise StoreUnavailable("sqlite", "planted")
+
+    with pytest.raises(StoreUnavailable, match="planted"):
+        await store.reopen(fail)
+    assert [type(answer) for answer in answers] == [StoreUnavailable]
+    await store.reopen()
+    assert await count(store) == 0
+
+
+async def test_closing_ends_those_who_wait_for_a_reader(tmp_path: Path) -> None:
+    """Requests that wait for a connection are told when the store is closed, all of them."""
+    store = SQLiteStore(tmp_path, readers=1)
+    await store.open()
+    lent = await store._idle.get()  # the only connection is away and does not come back
+    assert lent is not None
+    waiting = [asyncio.create_task(store.fetch("SELECT 1")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await store.close()
+    done, late = await asyncio.wait(waiting, timeout=2)
+    for task in late:
+        task.cancel()
+    assert [type(task.exception()) for task in done] == [StoreUnavailable] * 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancelled_commit_is_judged_like_any_other(store: SQLiteStore, tmp_path: Path, fails: bool) -> None:
+    """Cancelled inside COMMIT, a task still notes whether it took effect, and a failed one halts the store."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "main.db-wal").stat().st_size
+    cause: BaseException | None = None
+    committed: bool | None = None
+
+    async def work() -> None:
+        nonlocal cause, committed
+        async with store.write() as transaction:
+            await transaction.execute("INSERT INTO t(x) VALUES (1)")
+            if fails:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+            this = asyncio.current_task()
+            assert this is not None
+            this.cancel()  # raised at the next await, which is inside the commit
+            try:
+                await transaction.commit()
+            except asyncio.CancelledError as error:
+                cause, committed = error.__cause__, transaction.committed
+                raise
+
+    task = asyncio.create_task(work())
+    try:
+        await asyncio.wait({task})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert task.cancelled()
+    assert committed is not fails
+    assert isinstance(cause, StoreInDoubt) is fails
+    assert (store.halted is not None) is fails
+    if fails:
+        await store.reopen()
+    await put(store, "INSERT INTO t(x) VALUES (2)")
+    assert (2,) in await store.fetch("SELECT x FROM t")
+    assert fails or (1,) in await store.fetch("SELECT x FROM t")
