@@ -7,71 +7,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from dataclasses import replace
 
-from chaos.checkers.model import Verdict
 from chaos.experiment.plan import Plan
-from chaos.experiment.repeat import repeat_line
+from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
+from chaos.runner.run import Run
 
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run: `out` is the folder of run folders; `graph` overrides the experiment's engine.
-
-    `keep` keeps copies of the stores of a run that passed, too. `argv` is what the user typed, for run.json.
-    """
-
-    seed: int
-    out: Path
-    backend: str = "embedded"
-    graph: str | None = None
-    keep: bool = False
-    argv: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    verdict: pass, fail, inconclusive, not_started, not_healed, harness_failed or interrupted. folder: None when
-    none could be made. message: why it did not start, or what failed. report: the text of report.txt, if any.
-    repeat: the command that repeats the run.
-    """
-
-    experiment_id: str
-    seed: int
-    verdict: str
-    exit_code: int
-    folder: Path | None
-    verdicts: tuple[Verdict, ...]
-    message: str | None
-    repeat: str
-    report: str | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a progress display shows. rate: acknowledged transactions a second, lately; seconds_left: an estimate."""
-
-    phase: str
-    rate: float
-    acknowledged: int
-    open_faults: tuple[str, ...]
-    seconds_left: float
-
-
-class Progress(Protocol):
-    """Somebody who watches a run."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Take note of where the run is; called several times a second, must not block."""
-
-
-def repeat_command(plan: Plan, options: RunOptions) -> str:
-    """Return the command that repeats this run: same file, same seed, same engine."""
-    return repeat_line(plan, backend=options.backend, graph=options.graph)
+__all__ = ["Progress", "RunOptions", "RunResult", "Snapshot", "repeat_command", "run", "run_blocking"]
 
 
 @contextlib.contextmanager
@@ -106,14 +48,10 @@ async def run(plan: Plan, options: RunOptions, progress: Progress | None = None)
     Never raises for what the system or the stores do, nor for a missing environment: that is in the result.
     Cancellation: heals, ends everything, completes the run folder, then raises CancelledError.
     """
-    from chaos.runner.run import Run
-
     return await Run(plan, options, progress).execute()
 
 
 async def _run_with_signals(plan: Plan, options: RunOptions, progress: Progress | None) -> RunResult:
-    from chaos.runner.run import Run
-
     received: list[int] = []
     one = Run(plan, options, progress)
     task = asyncio.ensure_future(one.execute())

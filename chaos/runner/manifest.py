@@ -14,10 +14,10 @@ from typing import Any
 from chaos.checkers import Synced
 from chaos.experiment.plan import Plan
 from chaos.faults.disk import library
-from chaos.runner.api import RunOptions
 from chaos.runner.ending import Ending
 from chaos.runner.folder import RunFolder
 from chaos.runner.judge import Judged, judge_folder, write_judgement
+from chaos.runner.result import RunOptions
 from chaos.runner.stage import Stage
 
 SCHEMA = 1

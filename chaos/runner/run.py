@@ -15,13 +15,13 @@ from chaos.exit_codes import ExitCode
 from chaos.experiment.plan import Plan
 from chaos.experiment.probes import Commits, PingAll
 from chaos.history.model import Entry
-from chaos.runner.api import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.clients import Load
 from chaos.runner.ending import Ending, harness_failed, not_healed, not_started, to_the_end
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import Guardian
 from chaos.runner.health import AGREE_EVERY_S, Health, Occasion
 from chaos.runner.manifest import Manifest
+from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.stage import Stage
 from chaos.transactions.system import Committed
 
