@@ -73,11 +73,6 @@ class Child:
         self.send(signal.SIGKILL)
         return await self.wait(timeout_s) is not None
 
-    async def terminate(self, timeout_s: float = 2.0) -> bool:
-        """SIGTERM, then SIGKILL after `timeout_s`; True when it is gone."""
-        self.send(signal.SIGTERM)
-        return await self.wait(timeout_s) is not None or await self.kill()
-
     def send(self, signal_number: int) -> None:
         """Send a signal; nothing happens when it has ended already."""
         with contextlib.suppress(ProcessLookupError):

@@ -34,7 +34,7 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 )
 @click.option("--graph", type=click.Choice(GRAPHS), help="Graph engine, in place of the experiment's own.")
 @AS_JSON
-@click.option("--keep", is_flag=True, help="Keep copies of the stores of runs that passed, too.")
+@click.option("--keep", is_flag=True, help="Keep the stores' files of runs that passed, too.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders."
 )

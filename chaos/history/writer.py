@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ import msgspec
 from chaos.errors import HarnessError
 from chaos.history.model import Entry, Kind
 
-Subscriber = Callable[[Entry], None]
-"""Called with every entry after it was written, in the order of the file."""
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,8 +23,7 @@ class HistoryWriter:
 
     `append` hands a whole line to the kernel in one write on an O_APPEND descriptor before it returns, so the
     entry survives SIGKILL of this process (not a power cut of the machine: nothing is synced; the harness
-    does not cut its own power). Use it from one thread. Entries are given to subscribers in file order even
-    when a subscriber appends.
+    does not cut its own power). Use it from one thread.
     """
 
     def __init__(self, path: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -40,9 +35,6 @@ class HistoryWriter:
         self._clock = clock
         self._encoder = msgspec.json.Encoder()
         self._next_index = 0
-        self._subscribers: list[Subscriber] = []
-        self._undelivered: deque[Entry] = deque()
-        self._delivering = False
         try:
             self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -62,10 +54,6 @@ class HistoryWriter:
     def now_ns(self) -> int:
         """Return nanoseconds since creation, the time that an entry appended now would get."""
         return self._clock() - self._start_ns
-
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Call `subscriber` with every later entry. It must not block; what it raises reaches the appender."""
-        self._subscribers.append(subscriber)
 
     def append(
         self,
@@ -102,8 +90,6 @@ class HistoryWriter:
             raise HarnessError(text) from problem
         self._write(line)
         self._next_index += 1
-        self._undelivered.append(entry)
-        self._deliver()
         return entry
 
     def _write(self, line: bytes) -> None:
@@ -119,19 +105,6 @@ class HistoryWriter:
                 os.ftruncate(self._descriptor, self._size_bytes)
             raise _failure(self.path, error) from error
         self._size_bytes += len(line)
-
-    def _deliver(self) -> None:
-        """Give waiting entries to the subscribers, unless a call further up the stack is doing it."""
-        if self._delivering:
-            return
-        self._delivering = True
-        try:
-            while self._undelivered:
-                entry = self._undelivered.popleft()
-                for subscriber in self._subscribers:
-                    subscriber(entry)
-        finally:
-            self._delivering = False
 
     def close(self) -> None:
         """Close the file; idempotent."""

@@ -20,7 +20,7 @@ class RunFolder:
     """`<out>/<experiment>/<UTC time>-s<seed>/`, mode 0700.
 
     `live` holds what only a running run needs, the stores' `data` above all, and is gone at its end; a run that
-    did not pass keeps copies in `stores`.
+    was judged and did not pass keeps the stores' files in `stores`.
     """
 
     def __init__(self, out: Path, experiment: str, seed: int) -> None:

@@ -15,7 +15,7 @@ from chaos.experiment.repeat import repeat_line
 class RunOptions:
     """How to run: `out` is the folder of run folders; `graph` overrides the experiment's engine.
 
-    `keep` keeps copies of the stores of a run that passed, too. `argv` is what the user typed, for run.json.
+    `keep` keeps the stores' files of a run that passed, too. `argv` is what the user typed, for run.json.
     """
 
     seed: int

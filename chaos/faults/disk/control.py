@@ -77,7 +77,7 @@ class Control:
         The file itself must lie outside `root`. Raises HarnessError when it exists already, when the folder
         does not, or when the disk refuses.
         """
-        path, spelled = Path(path), Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
+        path, spelled = Path(path), Path(os.path.abspath(root))  # noqa: PTH100  # resolve() would follow links
         real = Path(os.path.realpath(root))
         if not real.is_dir() or real == Path("/"):
             raise HarnessError(f"shim root={str(root)!r} must be an existing folder other than /")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from chaos.errors import HarnessError
-from chaos.history.model import Entry
 from chaos.history.reader import read
 from chaos.history.writer import HistoryWriter
 
@@ -64,24 +63,6 @@ def test_sigkill_right_after_append_loses_nothing(tmp_path: Path) -> None:
     history = read(path)
     assert [entry.value["number"] for entry in history.entries] == list(range(200))
     assert history.torn is None
-
-
-def test_subscribers_see_file_order_even_when_one_appends(tmp_path: Path) -> None:
-    """A subscriber that appends in answer to an entry does not overtake it for the others."""
-    writer = HistoryWriter(tmp_path / "history.jsonl")
-    seen: list[str] = []
-
-    def nemesis(entry: Entry) -> None:
-        if entry.kind == "step":
-            writer.append("fault_begin", "network.partition", fault="f0", value={})
-
-    writer.subscribe(nemesis)
-    writer.subscribe(lambda entry: seen.append(entry.kind))
-    writer.append("step", "sqlite.committed", token="t0")
-    writer.append("event", "load_stopped", value={})
-    writer.close()
-    assert seen == ["step", "fault_begin", "event"]
-    assert [entry.kind for entry in read(writer.path).entries] == seen
 
 
 def test_closing_twice_is_harmless_and_appending_then_is_refused(tmp_path: Path) -> None:
