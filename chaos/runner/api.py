@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from types import FrameType
 
 from chaos.experiment.plan import Plan
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
@@ -15,31 +16,32 @@ from chaos.runner.run import Run
 
 __all__ = ["Progress", "RunOptions", "RunResult", "Snapshot", "repeat_command", "run", "run_blocking"]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextlib.contextmanager
 def _cancelled_by_signals(task: asyncio.Task[RunResult], received: list[int]) -> Iterator[None]:
     """Turn the first of SIGINT, SIGTERM and SIGHUP into a cancellation of `task`.
 
     A second one is only counted: cleaning up has begun. A third one ends this process at once; the guardian
-    cleans up then.
+    cleans up then. Every signal until the end of the block is in `received`: a handler of the loop would not do,
+    since one that comes while the task takes its last step is never called (the loop drops it with the handler).
     """
     loop = asyncio.get_running_loop()
 
-    def _on_signal(number: int) -> None:
+    def _on_signal(number: int, _: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
         elif len(received) >= 3:  # said in the docstring
             os._exit(128 + number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, _on_signal, number)
+    before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def run(plan: Plan, options: RunOptions, progress: Progress | None = None) -> RunResult:
@@ -58,12 +60,12 @@ async def _run_with_signals(plan: Plan, options: RunOptions, progress: Progress 
     with _cancelled_by_signals(task, received):
         try:
             result = await task
-            # A signal that came while the run was being judged: the verdict stands, and the series ends.
-            return replace(result, exit_code=128 + received[0]) if received else result
         except asyncio.CancelledError:
             if not received:
                 raise
             return one.interrupted(received[0])
+    # A signal that came while the run was being judged: the verdict stands, and the series ends.
+    return replace(result, exit_code=128 + received[0]) if received else result
 
 
 def run_blocking(plan: Plan, options: RunOptions, progress: Progress | None = None) -> RunResult:
