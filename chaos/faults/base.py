@@ -39,6 +39,37 @@ class DiskLever(Protocol):
         """Clear the rule and return its counters; idempotent: an unknown id returns {}."""
 
 
+class ContainerLever(Protocol):
+    """The container of one store; each call returns when it is done. See `chaos.backends.environment.Containers`."""
+
+    async def state(self) -> dict[str, Any]:
+        """Return the daemon's word on it: Running, Paused, Pid, ExitCode ..."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask the server to end, and kill it after `grace_s`."""
+
+    async def start(self) -> None:
+        """Start it again on the same data, thaw it if it is frozen, and wait until the server answers. Idempotent."""
+
+    async def start_frozen(self) -> None:
+        """Start the server, which is down, and freeze it at once."""
+
+    async def disconnect(self) -> None:
+        """Take it off its network."""
+
+    async def connect(self) -> None:
+        """Put it back."""
+
+    async def networks(self) -> tuple[str, ...]:
+        """Return the networks that it is on."""
+
+    async def limit_memory(self, limit_bytes: int | None) -> None:
+        """Bound the container's memory; None takes the bound away."""
+
+    async def memory(self) -> Mapping[str, int]:
+        """Return usage_bytes, limit_hits (how often the kernel met the bound) and oom_kills."""
+
+
 class Levers(Protocol):
     """What an environment lets faults act on. Names are store names ("redis", "sqlite", "graph") or "worker"."""
 
@@ -48,11 +79,17 @@ class Levers(Protocol):
     def disk(self, store: str) -> DiskLever:
         """Return the shim control of `store`; EnvironmentUnavailable when no shim is loaded."""
 
+    def container(self, store: str) -> ContainerLever:
+        """Return the container of `store`; EnvironmentUnavailable when it is not in one."""
+
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal to the process behind `target`; return its pid. ProcessLookupError if it is gone."""
 
     async def wait_gone(self, target: str, pid: int, timeout_s: float) -> bool:
         """Wait until process `pid` of `target` has ended; False when `timeout_s` ran out first."""
+
+    async def stopped(self, target: str, pid: int) -> bool:
+        """Tell whether process `pid` of `target` is stopped now, by SIGSTOP or in a container's freezer."""
 
     async def revive(self, target: str) -> None:
         """Start again what does not restart by itself (a store's server); nothing for a supervised process."""
@@ -103,6 +140,14 @@ class Fault(Declared):
     async def heal(self, levers: Levers, injection: Injection) -> Evidence:
         """Take the fault back and return all evidence. Idempotent, and safe when inject was cut short."""
         raise NotImplementedError
+
+    def refused_by(self, provider: str) -> str | None:
+        """Return why `provider` ("embedded", "toxiproxy" or "docker") cannot do this fault; None when it can.
+
+        "toxiproxy" is a real Toxiproxy in front of our own server, "docker" the same in front of a server in a
+        container (the backends docker and compose).
+        """
+        return None
 
     def landed(self, evidence: Evidence) -> bool:
         """Tell whether the fault bit: one of the counters in `bites` exceeds 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -42,6 +43,13 @@ class ProxyProcess:
         )
         return int(answer["port"])
 
+    async def serve_api(self, port: int = 0) -> int:
+        """Have the process serve Toxiproxy's HTTP API over its proxies, on loopback; return the port.
+
+        Raises HarnessError (RemoteError) for a port in use, and when it is served already.
+        """
+        return int((await self.call("api", {"port": port}))["port"])
+
     async def remove(self, name: str) -> None:
         """Reset every connection of a proxy and forget it and its faults."""
         await self.call("remove", {"proxy": name})
@@ -49,6 +57,13 @@ class ProxyProcess:
     async def state(self) -> dict[str, ProxyState]:
         """Return every proxy's state by name."""
         return msgspec.convert(await self.call("state", {}), dict[str, ProxyState])
+
+    async def journal(
+        self, name: str, path: Path, *, frames: bool, start_ns: int = 0, tokens: str | None = None
+    ) -> None:
+        """Have the process write down what happens to a proxy's connections, see `chaos.faults.network.journal`."""
+        call = {"proxy": name, "path": str(path), "frames": frames, "start_ns": start_ns, "tokens": tokens}
+        await self.call("journal", call)
 
     def lever(self, name: str) -> ProxyLever:
         """Return the lever of one proxy; whether there is such a proxy shows at the first use."""

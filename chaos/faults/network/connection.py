@@ -11,8 +11,20 @@ from chaos.faults.network.end import End, Signal
 from chaos.faults.network.link import Link
 from chaos.faults.network.sockets import connected
 
-Cut = Literal["rst", "fin"]
-"""How a connection is cut: reset at once, or closed in order after what is on its way was sent."""
+Cut = Literal["rst", "fin", "half_close", "stall", "discard"]
+"""How a connection is cut.
+
+rst: reset on both sides at once. fin: closed in order on both sides, after what is on its way was sent. half_close:
+the client reads end of file after the replies that are on their way, its requests still arrive. stall: neither side
+is read any more. discard: both are, and everything is thrown away, their ends too. The last two close nothing: the
+connection looks open until it is cut by rst or fin, or, with discard, both peers have left.
+"""
+
+CUTS: tuple[Cut, ...] = ("rst", "fin", "half_close", "stall", "discard")
+_FINAL: tuple[Cut, ...] = ("rst", "fin")
+_SILENT: tuple[Cut, ...] = ("stall", "discard")
+
+_CUT = "cut off"
 
 FIN_LINGER_S = 1.0
 """After an orderly cut the sockets stay open this long for the peers' own FIN, so that no RST overtakes ours."""
@@ -29,8 +41,11 @@ class Connection:
         self._upstream = End()
         self.request = Link("request", self._client, self._upstream, self._link_finished)
         self.reply = Link("reply", self._upstream, self._client, self._link_finished)
+        self.started = False
+        """Whether bytes were allowed to cross; a stage that is made before acts from the first byte on."""
         self._finished: set[Link] = set()
-        self._cut = False
+        self._ending: frozenset[Link] = frozenset()
+        self._cut: Cut | None = None
         self._linger: asyncio.TimerHandle | None = None
         for end in self.ends:
             end.lost = self._end_lost
@@ -52,34 +67,75 @@ class Connection:
         Raises OSError or TimeoutError when the upstream cannot be reached within `timeout_s`; `client` is then
         still the caller's. Cancellation: safe; call `abandon` afterwards.
         """
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
             server = await connected(upstream)
-        await loop.create_connection(lambda: self._upstream, sock=server)
-        await loop.connect_accepted_socket(lambda: self._client, client)
+        self._upstream.attach(server)
+        self._client.attach(client)
 
     def start(self) -> None:
         """Begin to carry bytes both ways."""
+        self.started = True
         for end in self.ends:
             end.resume(self)
 
+    @property
+    def how_cut(self) -> Cut | None:
+        """The way in which the proxy has cut it, the latest if there were several; None when it did not."""
+        return self._cut
+
     def cut(self, how: Cut) -> bool:
-        """End the connection on both sides; False when it was cut before or has ended."""
-        if self._cut or all(end.gone for end in self.ends):
+        """Cut the connection; False when it has ended, or was cut before in a way that `how` adds nothing to."""
+        is_cut = self._cut in _FINAL or (self._cut in _SILENT and how not in _FINAL) or self._cut == how
+        if is_cut or all(end.gone for end in self.ends):
             return False
-        self._cut = True
-        if how == "rst":
-            self.abandon()
-        else:
-            self._close_in_order()
+        self._cut = how
+        match how:
+            case "rst":
+                self.abandon()
+            case "fin":
+                self._close_in_order()
+            case "half_close":
+                self._end_replies()
+            case "stall":
+                self._sever()
+                for end in self.ends:
+                    end.pause(_CUT)
+            case "discard":
+                self._sever()
         return True
+
+    def end_behind(self, link: Link) -> None:
+        """Close both sides in order once a FIN, which a stage is about to forward, has crossed `link`."""
+        self._ending |= {link}
+
+    def drop(self) -> None:
+        """Close both sides at once, whatever stages hold back. Peers read end of file, or RST where they sent more."""
+        self._cut = "fin"
+        self._sever()
+        self._close_ends()
+        self._linger = asyncio.get_running_loop().call_later(FIN_LINGER_S, self.abandon)  # a peer may never read
+
+    def reset_client(self) -> None:
+        """Reset the client's side and close the upstream's in order, so that no RST overtakes what was sent there."""
+        self._cut = "rst"
+        self._sever()
+        self._client.reset()
+        self._upstream.close()
 
     def abandon(self) -> None:
         """Reset whatever sockets there are. Idempotent."""
-        for link in self.links:
-            link.sever()
+        self._sever()
         for end in self.ends:
             end.reset()
+
+    def _sever(self) -> None:
+        for link in self.links:
+            link.sever()
+
+    def _end_replies(self) -> None:
+        self.reply.expedite()
+        self.reply.sever()
+        self._client.finish()
 
     def _close_in_order(self) -> None:
         for link in self.links:
@@ -95,9 +151,13 @@ class Connection:
             end.close()
 
     def _link_finished(self, link: Link, signal: Signal) -> None:
-        if signal is Signal.RST and not self._cut:
+        if signal is Signal.RST and self._cut in (None, "half_close"):
             self.abandon()
             return
+        if link in self._ending:
+            self._ending -= {link}
+            self.cut("fin")
+            return  # the source has not ended; closed before it does, it might see RST instead of our FIN
         self._finished.add(link)
         if len(self._finished) == len(self.links):
             self._close_ends()
@@ -107,6 +167,5 @@ class Connection:
             return
         if self._linger is not None:
             self._linger.cancel()
-        for link in self.links:
-            link.sever()
+        self._sever()
         self._closed(self)

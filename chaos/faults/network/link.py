@@ -7,7 +7,7 @@ stage may reorder them, because TCP never does (RFC 9293 section 2.2).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
 from chaos.errors import HarnessError
@@ -47,6 +47,9 @@ class Stage:
         """Take the next item from the stage before."""
         self.forward(item)
 
+    def refresh(self) -> None:
+        """The toxic was changed; act as it says now."""
+
     def expedite(self) -> None:
         """Pass on what is only late, now and in order: the proxy is about to end this direction with FIN."""
 
@@ -69,18 +72,42 @@ class Link:
         self.side = side
         self.source = source
         self.destination = destination
-        self.passed_bytes = 0
         self.held_bytes = 0
+        self._relayed_bytes = 0
+        self._fed_bytes = 0
+        self._delivered_bytes = 0
         self._finished = finished
         self._stages: list[Stage] = []
         self._severed = False
         source.receive = self.feed
+        source.relay = self._relay
         destination.throttle = self._throttle
 
-    def add(self, stage: Stage) -> None:
-        """Put a stage at the end of the chain, nearest to the destination."""
-        self._stages.append(stage)
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that were read from the source, whatever became of them."""
+        return self._relayed_bytes + self._fed_bytes
+
+    @property
+    def passed_bytes(self) -> int:
+        """Bytes that were given to the destination."""
+        return self._relayed_bytes + self._delivered_bytes
+
+    def add(self, stage: Stage, before: Collection[Toxic] = ()) -> None:
+        """Put a stage into the chain: in front of those of the toxics `before`, or else nearest to the destination.
+
+        Nothing once severed: there is nothing left to act on.
+        """
+        if self._severed:
+            return
+        behind = [index for index, other in enumerate(self._stages) if other.toxic in before]
+        self._stages.insert(behind[0] if behind else len(self._stages), stage)
+        self.source.relay = None
         stage.begin()
+
+    def stage_of(self, toxic: Toxic) -> Stage | None:
+        """Return the stage of `toxic`; None when it leaves this link alone."""
+        return next((stage for stage in self._stages if stage.toxic is toxic), None)
 
     def remove(self, toxic: Toxic) -> None:
         """Heal the stage of `toxic`, if there is one, and take it out."""
@@ -88,9 +115,13 @@ class Link:
             stage.release()
             with contextlib.suppress(ValueError):  # the release may have ended the connection, and the chain
                 self._stages.remove(stage)
+        if not self._stages and not self._severed:
+            self.source.relay = self._relay
 
     def feed(self, item: Item) -> None:
         """Take an item that arrived at the source."""
+        if not isinstance(item, Signal):
+            self._fed_bytes += len(item)
         if self._severed:
             if isinstance(item, Signal):
                 self._finished(self, item)
@@ -133,10 +164,13 @@ class Link:
     def sever(self) -> None:
         """End this direction: stages are dropped, and whatever arrives from now on is thrown away. Idempotent."""
         self._severed = True
+        self.source.relay = None
         for stage in self._stages:
             stage.drop()
         self._stages.clear()
         self.held_bytes = 0
+        for reason in (_HELD, _FULL):  # neither will ever be withdrawn, and what arrives is thrown away
+            self.source.resume(reason)
 
     def _throttle(self, full: bool) -> None:
         if full:
@@ -144,10 +178,15 @@ class Link:
         else:
             self.source.resume(_FULL)
 
+    def _relay(self, data: memoryview) -> None:
+        """Carry bytes across while there is no stage; the view is only valid now."""
+        if self.destination.write(data):
+            self._relayed_bytes += len(data)
+
     def _deliver(self, item: Item) -> None:
         if isinstance(item, Signal):
             if item is Signal.FIN:
                 self.destination.finish()
             self._finished(self, item)
         elif self.destination.write(item):
-            self.passed_bytes += len(item)
+            self._delivered_bytes += len(item)

@@ -1,13 +1,15 @@
 """The proxy process: `python -m chaos.faults.network.server --fd N`, N being its end of a socket pair.
 
-The harness asks over `chaos._channel`: add, inject, heal, state, remove. When the harness is gone the channel
-ends and so does this process, at once: a proxy without a harness would hide faults from whoever healed them.
+The harness asks over `chaos._channel`: add, inject, heal, state, remove, journal, and api, which has the proxies
+served over Toxiproxy's HTTP API as well. When the harness is gone the channel ends and so does this process, at once:
+a proxy without a harness would hide faults from whoever healed them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -18,16 +20,22 @@ from typing import Any
 from chaos._channel import Channel
 from chaos._process import die_with_parent
 from chaos.errors import HarnessError
+from chaos.faults.network.api.addresses import Address
+from chaos.faults.network.api.proxies import Proxies
+from chaos.faults.network.api.service import LOOPBACK, ApiService
+from chaos.faults.network.journal import Journal
 from chaos.faults.network.kinds import make_toxic
 from chaos.faults.network.proxy import Proxy, ProxyState
+from chaos.faults.network.pump import new_loop
 
 
 class ProxyServer:
     """The proxies of one process, and which of them each fault acts on."""
 
-    def __init__(self) -> None:
-        """Start without a proxy."""
-        self._proxies: dict[str, Proxy] = {}
+    def __init__(self, seed: int = 0) -> None:
+        """Start without a proxy. Toxics that come over the HTTP API draw from `seed`."""
+        self._proxies = Proxies(seed)
+        self._api: ApiService | None = None
         self._fault_proxies: dict[str, Proxy] = {}
 
     async def handle(self, op: str, args: Mapping[str, Any]) -> Any:
@@ -43,7 +51,11 @@ class ProxyServer:
                 return self._state()
             case "remove":
                 return self._remove(**args)
-        raise HarnessError(f"op={op!r} must be one of add, inject, heal, state, remove")
+            case "journal":
+                return self._journal(**args)
+            case "api":
+                return {"port": await self._serve_api(**args)}
+        raise HarnessError(f"op={op!r} must be one of add, inject, heal, state, remove, journal, api")
 
     def _add(
         self, name: str, upstream_host: str, upstream_port: int, listen_host: str = "127.0.0.1", listen_port: int = 0
@@ -56,7 +68,7 @@ class ProxyServer:
         except OSError:
             proxy.close()
             raise
-        self._proxies[name] = proxy
+        self._proxies.adopt(proxy)
         return proxy.port
 
     async def _inject(self, proxy: str, fault_id: str, kind: str, arguments: Mapping[str, Any]) -> Mapping[str, int]:
@@ -76,22 +88,36 @@ class ProxyServer:
         return evidence
 
     def _state(self) -> Mapping[str, ProxyState]:
-        return {name: proxy.state() for name, proxy in self._proxies.items()}
+        return {managed.proxy.name: managed.proxy.state() for managed in self._proxies}
 
     def _remove(self, proxy: str) -> None:
         target = self._proxy(proxy)
-        target.close()
-        del self._proxies[proxy]
+        self._proxies.discard(proxy)
         for fault_id in [fault_id for fault_id, owner in self._fault_proxies.items() if owner is target]:
             del self._fault_proxies[fault_id]
 
+    def _journal(self, proxy: str, path: str, frames: bool, start_ns: int, tokens: str | None = None) -> None:
+        self._proxy(proxy).keep_journal(Journal(path, frames=frames, start_ns=start_ns, tokens=tokens))
+
     def _proxy(self, name: str) -> Proxy:
         if name not in self._proxies:
-            raise HarnessError(f"proxy name={name!r} must be one of {', '.join(self._proxies) or '(there is none)'}")
-        return self._proxies[name]
+            known = ", ".join(managed.proxy.name for managed in self._proxies)
+            raise HarnessError(f"proxy name={name!r} must be one of {known or '(there is none)'}")
+        return self._proxies[name].proxy
+
+    async def _serve_api(self, port: int = 0) -> int:
+        if self._api is not None:
+            raise HarnessError("the HTTP API is served already; one port is enough")
+        self._api = ApiService(self._proxies)
+        try:
+            _, port = await self._api.start(Address(LOOPBACK, port))
+        except OSError:
+            self._api = None
+            raise
+        return port
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Allow as many sockets as this user may have: a partition piles up what clients leave behind."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -116,8 +142,10 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited socket to the harness")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    _raise_descriptor_limit()
-    asyncio.run(_serve_and_end(socket.socket(fileno=options.fd)))
+    raise_descriptor_limit()
+    gc.freeze()  # what was imported lives as long as the process; looking through it again finds nothing
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve_and_end(socket.socket(fileno=options.fd)))
 
 
 if __name__ == "__main__":

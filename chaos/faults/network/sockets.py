@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import fcntl
 import select
 import socket
 import struct
 import termios
+import threading
 from asyncio.trsock import TransportSocket
 
 AnySocket = socket.socket | TransportSocket
@@ -17,36 +20,101 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 _INT = struct.Struct("i")
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """Return a non-blocking socket that listens on the IPv4 address `host` and a port that we have reserved.
+def listening(host: str, port: int, backlog: int = _BACKLOG) -> socket.socket:
+    """Return a non-blocking socket that listens on the IP address `host` and a port that we have reserved.
 
-    Raises OSError when another one already listens there.
+    The IPv6 wildcard takes IPv4 too. Raises OSError when another one already listens there.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(family_of(host), socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
-        sock.listen(_BACKLOG)
+        sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the family of a literal IP address."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def joined(host: str, port: int) -> str:
+    """Return host and port as one text, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def resolved(host: str, port: int) -> list[tuple[str, int]]:
+    """Return the IP addresses of a host, each with `port`; a literal address is its own. Raises OSError.
+
+    Names are looked up in a thread, because the system's resolver may take its time.
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return [(host, port)]
+    key = asyncio.get_running_loop(), host
+    if key not in _lookups:
+        _lookups[key] = key[0].create_future()
+        threading.Thread(target=_look_up, args=key, name=f"look up {host}", daemon=True).start()
+    return [(address, port) for address in await asyncio.shield(_lookups[key])]
+
+
+_Key = tuple[asyncio.AbstractEventLoop, str]
+_lookups: dict[_Key, asyncio.Future[list[str]]] = {}
+"""The names that are being looked up now: whoever asks for the same one meanwhile shares the answer."""
+
+
+def _look_up(loop: asyncio.AbstractEventLoop, host: str) -> None:
+    """Ask the system's resolver; in a thread of its own, which no pool runs out of and no exit waits for."""
+    try:
+        found = [str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        outcome: list[str] | OSError = found
+    except OSError as error:
+        outcome = error
+    except ValueError:  # a label that is empty or too long, or a zero byte
+        outcome = socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a name")
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(_looked_up, (loop, host), outcome)
+
+
+def _looked_up(key: _Key, outcome: list[str] | OSError) -> None:
+    answer = _lookups.pop(key)
+    if isinstance(outcome, OSError):
+        answer.set_exception(outcome)
+        answer.exception()  # whoever asked may have gone; asyncio must not complain then
+    else:
+        answer.set_result(outcome)
+
+
 async def connected(address: tuple[str, int]) -> socket.socket:
-    """Return a socket connected to an IPv4 address or a name that has one. Raises OSError.
+    """Return a socket connected to a host and port, trying each address of a name in turn. Raises OSError.
 
     Cancellation: safe; a peer that has accepted by then sees RST, where asyncio's own would send FIN.
     """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        reset(sock)
-        raise
-    return sock
+    host, port = address
+    if not port:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host!r} names no port")
+    refusal = OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
+    for candidate in await resolved(host, port):
+        sock = socket.socket(family_of(candidate[0]), socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, candidate)
+        except OSError as error:
+            sock.close()
+            refusal = error
+        except BaseException:
+            reset(sock)
+            raise
+        else:
+            return sock
+    raise refusal
 
 
 def close_resets(sock: AnySocket) -> None:

@@ -17,6 +17,7 @@ from chaos._channel import Channel
 from chaos._process import Child, spawn_python
 from chaos.backends.redis_server import RedisServer, find_server
 from chaos.faults.network.client import ProxyProcess
+from chaos.faults.network.proxy import Proxy
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -105,6 +106,22 @@ async def dial() -> AsyncIterator[Callable[[int], Awaitable[Pair]]]:
     yield connect
     for writer in writers:
         writer.transport.abort()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def proxy_to() -> AsyncIterator[Callable[[int], Proxy]]:
+    """Return a function that makes a listening proxy to a port in this very loop, for what the channel cannot ask."""
+    made: list[Proxy] = []
+
+    def make(upstream_port: int) -> Proxy:
+        made.append(Proxy("near", ("127.0.0.1", upstream_port)))
+        made[-1].listen()
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
     await asyncio.sleep(0)
 
 

@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 import chaos.faults.network.connection
 from chaos.errors import HealFailed
 from chaos.faults.network.client import ProxyProcess
-from chaos.faults.network.disconnect import DisconnectToxic
-from chaos.faults.network.partition import PartitionToxic
 from chaos.faults.network.proxy import Proxy
+from chaos.faults.network.toxics.disconnect import DisconnectToxic
+from chaos.faults.network.toxics.partition import PartitionToxic
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[int], Awaitable[Pair]]
@@ -149,6 +149,104 @@ async def test_fin_ends_a_stalled_connection_when_its_peers_have_closed(
     proxy.close()
 
 
+async def test_half_close_ends_replies_while_requests_still_arrive(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """The client reads end of file; what it sends is delivered, and the answers to it are thrown away."""
+    upstream_port, accepted = accepting
+    port = await proxies.add("redis", "127.0.0.1", upstream_port)
+    reader, writer = await dial(port)
+    server_reader, server_writer = await accepted.get()
+    server_writer.write(b"before")
+    assert await reader.readexactly(6) == b"before"
+    lever = proxies.lever("redis")
+    assert await lever.inject("f0", "network.disconnect", {"how": "half_close"}) == {"connections_cut": 1}
+    assert await reader.read() == b""
+    writer.write(b"executed")
+    assert await server_reader.readexactly(8) == b"executed"
+    server_writer.write(b"never seen")
+    _, other_writer = await dial(port)
+    other_server_reader, _ = await accepted.get()
+    other_writer.write(b"new")
+    assert await other_server_reader.readexactly(3) == b"new"
+    assert await lever.heal("f0") == {"connections_cut": 1, "connections_reset": 1}
+    with pytest.raises(ConnectionResetError):
+        await server_reader.read()
+    assert (await proxies.state())["redis"].reply_bytes == len(b"before")
+    other_writer.write(b"!")
+    assert await other_server_reader.readexactly(1) == b"!"
+
+
+@pytest.mark.parametrize("how", ["stall", "discard"])
+async def test_silent_cut_leaves_connections_open_and_dead_until_the_heal_resets_them(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually, how: str
+) -> None:
+    """Nothing crosses in either direction, not even an end, and no peer is told; new connections work."""
+    upstream_port, accepted = accepting
+    port = await proxies.add("redis", "127.0.0.1", upstream_port)
+    reader, writer = await dial(port)
+    server_reader, server_writer = await accepted.get()
+    await eventually(lambda: _open(proxies))
+    lever = proxies.lever("redis")
+    assert await lever.inject("f0", "network.disconnect", {"how": how}) == {"connections_cut": 1}
+    writer.write(b"question")
+    server_writer.write(b"answer")
+    server_writer.write_eof()
+    _, other_writer = await dial(port)
+    other_server_reader, _ = await accepted.get()
+    other_writer.write(b"new")
+    assert await other_server_reader.readexactly(3) == b"new"
+    state = (await proxies.state())["redis"]
+    assert (state.request_bytes, state.reply_bytes) == (3, 0)
+    assert state.paused_links == (2 if how == "stall" else 0)
+    assert not reader.at_eof()
+    assert not server_reader.at_eof()
+    assert await lever.heal("f0") == {"connections_cut": 1, "connections_reset": 1}
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    with pytest.raises(ConnectionResetError):
+        await server_reader.read()
+    assert await lever.heal("f0") == {}
+
+
+async def test_stall_stops_a_sender_and_discard_does_not(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """That is what tells the two silent cuts apart: with a stall the sender's buffers fill up."""
+    upstream_port, accepted = accepting
+    payload = bytes(32 * 1024 * 1024)
+    for how in ("stall", "discard"):
+        port = await proxies.add(how, "127.0.0.1", upstream_port)
+        _, writer = await dial(port)
+        await accepted.get()
+        await eventually(lambda name=how: _open(proxies, name))
+        await proxies.lever(how).inject(how, "network.disconnect", {"how": how})
+        writer.write(payload)
+        if how == "discard":
+            await writer.drain()
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await writer.drain()
+
+
+async def test_silent_cut_can_be_cut_again(
+    proxies: ProxyProcess, accepting: Accepting, dial: Dial, eventually: Eventually
+) -> None:
+    """A dead connection is still one that a reset can end, once; the heal of the first cut finds it gone."""
+    upstream_port, accepted = accepting
+    reader, _ = await dial(await proxies.add("redis", "127.0.0.1", upstream_port))
+    await accepted.get()
+    await eventually(lambda: _open(proxies))
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.disconnect", {"how": "stall"})
+    assert await lever.inject("f1", "network.disconnect", {"how": "discard"}) == {"connections_cut": 0}
+    assert await lever.inject("f2", "network.disconnect", {"how": "rst"}) == {"connections_cut": 1}
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert await lever.heal("f0") == {"connections_cut": 1}
+
+
 @pytest.mark.requires("redis")
 async def test_disconnect_after_the_request_leaves_it_executed(
     proxies: ProxyProcess, redis_port: int, redis_client: Client
@@ -270,3 +368,8 @@ async def test_two_proxies_are_cut_separately(proxies: ProxyProcess, echo_port: 
     writer.write(b"two")
     assert await reader.readexactly(3) == b"two"
     assert await dial(other_port)
+
+
+async def _open(proxies: ProxyProcess, name: str = "redis") -> bool:
+    """Tell whether the connection has both its sockets."""
+    return (await proxies.state())[name].connections == 1

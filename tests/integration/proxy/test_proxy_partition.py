@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -76,6 +77,59 @@ async def test_stalled_request_is_executed_late(
         return bool(await direct.get("zombie") == "walks")
 
     await eventually(written)
+
+
+@pytest.mark.parametrize("side", ["request", "both"])
+async def test_stalled_request_is_executed_late_although_its_client_was_reset(
+    proxies: ProxyProcess, redis_port: int, redis_client: Client, dial: Dial, eventually: Eventually, side: str
+) -> None:
+    """The zombie write: its sender's kernel has even sent RST, and the bytes are delivered all the same."""
+    port = await proxies.add("redis", "127.0.0.1", redis_port)
+    direct = redis_client(redis_port)
+    reader, writer = await dial(port)
+    writer.write(b"PING\r\n")
+    assert await reader.readline() == b"+PONG\r\n"
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.partition", {"mode": "stall", "side": side, "held": "late"})
+    writer.write(b"SET zombie walks\r\n")
+    await writer.drain()
+    _abort(writer)
+    assert await direct.get("zombie") is None
+    evidence = await lever.heal("f0")
+    assert int(evidence["bytes_held"]) >= len("SET zombie walks")
+
+    async def written() -> bool:
+        return bool(await direct.get("zombie") == "walks")
+
+    await eventually(written)
+
+    async def gone() -> bool:
+        return (await proxies.state())["redis"].connections == 0
+
+    await eventually(gone)
+
+
+async def test_stall_that_drops_throws_away_what_it_held_and_resets(
+    proxies: ProxyProcess, redis_port: int, redis_client: Client, dial: Dial, eventually: Eventually
+) -> None:
+    """No write of before the heal takes effect after it; a connection that was silent goes on."""
+    port = await proxies.add("redis", "127.0.0.1", redis_port)
+    direct, silent = redis_client(redis_port), redis_client(port)
+    reader, writer = await dial(port)
+    writer.write(b"PING\r\n")
+    assert await reader.readline() == b"+PONG\r\n"
+    await silent.ping()
+    lever = proxies.lever("redis")
+    await lever.inject("f0", "network.partition", {"mode": "stall", "held": "drop"})
+    writer.write(b"SET ghost walks\r\n")
+    await writer.drain()
+
+    evidence = await lever.heal("f0")
+    assert evidence == {"bytes_held": len("SET ghost walks") + 2, "connections_reset": 1}
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert await silent.ping()
+    assert await direct.get("ghost") is None
 
 
 async def test_stall_delivers_late_to_a_client_that_waits(
@@ -254,6 +308,13 @@ async def test_other_proxy_is_untouched(proxies: ProxyProcess, redis_port: int, 
         await cut_off.incr("n")
     assert await other.incr("n") == 1
     assert (await proxies.state())["other"].faults == {}
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """Close with RST."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    writer.transport.abort()
 
 
 async def _open(proxies: ProxyProcess) -> bool:

@@ -18,9 +18,9 @@ from chaos.backends.ports import Reservation
 from chaos.errors import HarnessError
 from chaos.faults.network.client import ProxyProcess
 from chaos.faults.network.end import WRITE_BYTES_HIGH
-from chaos.faults.network.latency import LatencyToxic
 from chaos.faults.network.link import HELD_BYTES_HIGH
 from chaos.faults.network.proxy import Proxy
+from chaos.faults.network.toxics.latency import LatencyToxic
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[int], Awaitable[Pair]]
@@ -270,7 +270,7 @@ async def test_mistakes_are_answered_with_their_reason(proxies: ProxyProcess, ec
         await proxies.add("other", "127.0.0.1", echo_port, listen_port=port)
     with pytest.raises(HarnessError, match="must be one of redis"):
         await proxies.lever("reddis").inject("f1", "network.latency", {"delay_s": 1.0})
-    with pytest.raises(HarnessError, match=r"must be one of network\.disconnect, network\.latency"):
+    with pytest.raises(HarnessError, match=r"must be one of network\.bandwidth, network\.disconnect"):
         await lever.inject("f1", "network.lag", {})
     with pytest.raises(HarnessError, match="do not fit"):
         await lever.inject("f1", "network.latency", {"delay_ms": 1.0})

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from chaos.errors import Problem
-from chaos.faults.network.declared import NetworkFault
+from chaos.faults.network.declared import ConnectFault
 from chaos.faults.network.toxic import Control, Toxic
 
 
 @dataclass(frozen=True)
-class Refuse(NetworkFault):
+class Refuse(ConnectFault):
     """Refuse every new connection to `store` until healed; with `cut`, reset the open ones first.
 
     The kernel refuses (ECONNREFUSED) without telling anybody, so refused clients cannot be counted. What shows
@@ -31,12 +29,9 @@ class Refuse(NetworkFault):
         """Return the store and whether open connections are reset."""
         return {"store": self.store, "cut": self.cut}
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield a problem unless `cut` is True or False."""
-        yield from super().problems()
-        cut = vars(self)["cut"]  # whatever the user wrote
-        if not isinstance(cut, bool):
-            yield self.problem(f"cut={cut!r}) must be True or False", "change cut", "not-a-choice")
+    def beyond_toxiproxy(self) -> str | None:
+        """Toxiproxy disables a proxy as a whole."""
+        return None if self.cut else "a Toxiproxy that refuses closes its open connections too"
 
 
 class RefuseToxic(Toxic):

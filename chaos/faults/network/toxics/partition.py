@@ -17,6 +17,8 @@ from chaos.faults.network.sockets import peer_left
 from chaos.faults.network.toxic import SIDES, Control, Toxic, directions
 
 MODES = ("discard", "stall")
+HELD = ("drop", "late")
+_USUAL_HELD = {"discard": "drop", "stall": "late"}
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Partition(NetworkFault):
     """Let nothing through on the directions that `side` names: "request" (to the store), "reply" or "both".
 
     mode="discard" swallows bytes; the heal resets every connection that lost some, because TCP shows no hole in
-    a stream. mode="stall" stops reading, so senders fill their buffers and wait; the heal delivers everything,
-    late: a write may take effect long after its sender gave up.
+    a stream. mode="stall" stops reading, so senders fill their buffers and wait. What becomes of the bytes that
+    were held is told by `held`: "late", the usual for a stall, delivers them although their sender may be gone, so
+    that a write takes effect long after it was given up; "drop" throws them away and resets their connections.
+    Bytes that were swallowed cannot be delivered: a discard always drops.
 
-    With side="both" a new connection is accepted by the kernel and carries nothing. After a discard it is reset;
-    after a stall it is let in, unless its client has left by then. One-way partitions let new connections in
-    and act on their bytes.
+    With side="both" a new connection is accepted by the kernel and carries nothing. When the heal drops it is reset;
+    when it delivers late it is let in, unless its client has left by then. One-way partitions let new connections
+    in and act on their bytes.
     """
 
     kind: ClassVar[str] = "network.partition"
@@ -40,16 +44,31 @@ class Partition(NetworkFault):
     _: KW_ONLY
     side: str = "both"
     mode: str = "discard"
+    held: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return the store, the side and the mode."""
-        return {"store": self.store, "side": self.side, "mode": self.mode}
+        """Return the store, the side, the mode, and what becomes of the bytes that were held."""
+        return {"store": self.store, "side": self.side, "mode": self.mode, "held": self.held or _USUAL_HELD[self.mode]}
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a problem for an unknown side or mode."""
+        """Yield a problem for an unknown word, and for the late delivery of what was not kept."""
         yield from super().problems()
         yield from self.bad_choice("side", tuple(SIDES))
         yield from self.bad_choice("mode", MODES)
+        if self.held is not None:
+            yield from self.bad_choice("held", HELD)
+        if self.mode == "discard" and self.held == "late":
+            yield self.problem(
+                'held="late") needs mode="stall", because a discard keeps nothing',
+                "change mode or held",
+                "nothing-held",
+            )
+
+    def beyond_toxiproxy(self) -> str | None:
+        """Toxiproxy can swallow everything, or let nothing through and deliver it afterwards."""
+        if self.mode == "stall" and self.held == "drop":
+            return "what Toxiproxy has held it always delivers"
+        return None
 
 
 class PartitionToxic(Toxic):
@@ -62,13 +81,16 @@ class PartitionToxic(Toxic):
 
     kind: ClassVar[str] = "network.partition"
 
-    def __init__(self, *, side: str = "both", mode: str = "discard") -> None:
-        """Raises HarnessError for an unknown side or mode."""
+    def __init__(self, *, side: str = "both", mode: str = "discard", held: str | None = None) -> None:
+        """`held` None stands for what is usual with the mode. Raises HarnessError for an unknown word."""
         super().__init__()
         if mode not in MODES:
             raise HarnessError(f"mode={mode!r} must be one of {', '.join(MODES)}")
+        if held not in (None, *HELD) or (mode, held) == ("discard", "late"):
+            raise HarnessError(f"held={held!r} must be one of {', '.join(HELD)}, and drop with mode='discard'")
         self._sides = directions(side)
         self._discards = mode == "discard"
+        self._drops = (held or _USUAL_HELD[mode]) == "drop"
         self._healed = asyncio.Event()
 
     async def admit(self, client: socket.socket) -> bool:
@@ -78,7 +100,7 @@ class PartitionToxic(Toxic):
         self.counters["connections_stalled"] += 1
         await self._healed.wait()
         # A client that gave up never got its SYN through in a real partition, so its bytes must not arrive.
-        return not self._discards and not peer_left(client)
+        return not self._drops and not peer_left(client)
 
     async def stop(self, control: Control) -> None:
         """Decide on the connections that wait."""
@@ -88,7 +110,9 @@ class PartitionToxic(Toxic):
         """Block the links of the chosen sides."""
         if link.side not in self._sides:
             return None
-        return _DiscardStage(self, link, connection) if self._discards else _StallStage(self, link)
+        if self._discards:
+            return _DiscardStage(self, link, connection)
+        return _StallStage(self, link, connection if self._drops else None)
 
 
 class _DiscardStage(Stage):
@@ -114,10 +138,14 @@ class _DiscardStage(Stage):
 
 
 class _StallStage(Stage):
-    """Stops reading the source; keeps what stages before it still had on their way."""
+    """Stops reading the source; keeps what stages before it still had on their way.
 
-    def __init__(self, toxic: Toxic, link: Link) -> None:
+    With a connection to reset, what was held is thrown away by the heal; without one it is delivered.
+    """
+
+    def __init__(self, toxic: Toxic, link: Link, to_reset: Connection | None) -> None:
         super().__init__(toxic, link)
+        self._to_reset = to_reset
         self._queue: list[Item] = []
 
     def begin(self) -> None:
@@ -131,7 +159,11 @@ class _StallStage(Stage):
             self.link.hold(len(item))
 
     def release(self) -> None:
-        """Deliver what was held, late, and read on."""
+        """Deliver what was held, late, and read on; or throw it away and reset the connection."""
+        if self._to_reset is not None and (self._queue or self.link.source.unread_bytes):
+            if self._to_reset.cut("rst"):  # which drops this stage, and counts
+                self.toxic.counters["connections_reset"] += 1
+            return
         self._count()
         queue, self._queue = self._queue, []
         for item in queue:
