@@ -15,7 +15,9 @@ ENDS = 20
 
 _GRACE_S = 2.0
 _PROCESSES = {"worker_exited": "worker", "worker_hung": "worker", "server_exited": "redis"}
-_AIMED = ("process.kill", "process.pause")
+_AIMED = ("process.", "container.")
+"""The families of faults that may end the process they aim at."""
+
 _TARGETS = {"worker": ("worker", "graph"), "redis": ("redis",)}
 """A worker owns the process of the graph, and may end with it."""
 
@@ -24,8 +26,9 @@ def unexplained_ends(history: History) -> Iterator[str]:
     """Yield a section that lists the ends of processes that no fault explains; nothing when there are none.
 
     A fault explains an end when it was open then, or had begun at most 2 s before, and aimed at that process: a
-    kill or a pause of it, or any disk fault, since an error of a file may end whoever meets it. The exit that
-    follows a hang is that of the same process, which the harness killed; it is not listed again.
+    kill or a pause of it, any fault of its container, or any disk fault, since an error of a file may end whoever
+    meets it. The exit that follows a hang is that of the same process, which the harness killed; it is not listed
+    again.
     """
     strange = [entry for entry in _ends(history) if not _explained(entry, history.faults)]
     if not strange:
@@ -53,7 +56,7 @@ def _explained(entry: Entry, faults: tuple[FaultInterval, ...]) -> bool:
 
 
 def _aims(fault: FaultInterval, process: str) -> bool:
-    return fault.kind.startswith("disk.") or (fault.kind in _AIMED and fault.store in _TARGETS[process])
+    return fault.kind.startswith("disk.") or (fault.kind.startswith(_AIMED) and fault.store in _TARGETS[process])
 
 
 def _near(fault: FaultInterval, time_ns: int) -> bool:

@@ -84,6 +84,8 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _number(value: object) -> str:
+    if isinstance(value, Mapping):  # what a rule does: "cut rst"
+        return " ".join(_number(part) for part in value.values() if part is not None)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,106 @@
+"""The frames that rules hit in a run, as an experiment file that hits the same ones again.
+
+The file takes the run's own experiment and puts, in the place of its rules on commands, one rule for each hit: the
+same point, and the frame by its transaction, its command and its number among those; where no transaction is known,
+the planned moment and the hit's own number. All other faults stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from chaos.report.wire import Line, Wire
+
+_ACTIONS = {"cut": "Cut", "drop": "Drop", "delay": "Delay", "duplicate": "Duplicate", "forge": "Forge", "hold": "Hold"}
+ON_COMMAND = "network.on_command"
+
+
+def render(run: Mapping[str, Any], plan: Mapping[str, Any], wire: Wire) -> str:
+    """Return the file's text."""
+    experiment = plan["experiment"]
+    hits: dict[str, list[Line]] = {}
+    for line in wire.hits:
+        hits.setdefault(str(line.get("fault")), []).append(line)
+    rules = [rule for planned in plan["rules"] for rule in _rules(planned, hits.get(planned["id"], []), wire)]
+    body = "\n".join(f"    {line}" for rule in rules for line in rule)
+    return f'''"""What the rules on commands hit in {run["folder"]}.
+
+Hit the same frames again with: chaos run THIS_FILE --seed {plan["seed"]}
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+from chaos import Experiment, faults, systems, when
+from chaos.experiment.loader import load
+
+SOURCE = Path({experiment["file"]!r})
+ORIGINAL = next(one for one in load([SOURCE]) if one.experiment.id == {experiment["id"]!r}).experiment
+OTHERS = tuple(rule for rule in ORIGINAL.schedule if not any(fault.kind == {ON_COMMAND!r} for fault in rule.faults))
+SETTINGS = {{one.name: getattr(ORIGINAL, one.name) for one in fields(ORIGINAL) if one.init}}
+if isinstance(ORIGINAL.system, systems.Own):
+    SETTINGS["system"] = systems.Own(ORIGINAL.system.location(SOURCE))
+
+HITS = (
+{body}
+)
+
+EXPERIMENT = Experiment(**{{**SETTINGS, "schedule": (*OTHERS, *HITS)}})
+'''
+
+
+def _rules(planned: Mapping[str, Any], hits: Sequence[Line], wire: Wire) -> Iterator[list[str]]:
+    """Yield the lines of one rule for each hit of a planned one."""
+    fault = planned["fault"]
+    if fault["kind"] != ON_COMMAND:
+        return
+    for hit in hits:
+        arguments = dict(fault["arguments"])
+        token = wire.token(hit)
+        told = f", transaction {token}" if token else ""
+        key = f" {hit['key']}" if hit.get("key") else ""
+        when = _moment(planned["trigger"])
+        arguments["nth"] = hit["nth"]
+        if token:
+            # Which transaction comes first is not the seed's to say; which frame of a transaction it was is known.
+            arguments.update(command=hit["command"], key=None, transaction=token, nth=wire.ordinal(hit, token))
+            when = "at(0.001)"
+        yield [
+            f"# {planned['id']}: connection {hit['connection']}, frame {hit['frame']}: {hit['command']}{key}{told}",
+            f"when.{when}.do(",
+            f"    {_fault(arguments)}",
+            f"){_end(planned)},",
+        ]
+
+
+def _fault(arguments: Mapping[str, Any]) -> str:
+    words = [repr(arguments["store"]), repr(arguments["command"])]
+    names = ("key", "client", "transaction", "nth", "at")
+    words += [f"{name}={arguments[name]!r}" for name in names if arguments[name] is not None]
+    words += [f"byte={arguments['byte']}"] if arguments["byte"] is not None else []
+    return f"faults.OnCommand({', '.join(words)}, do={_action(arguments['do'])})"
+
+
+def _action(do: Mapping[str, Any]) -> str:
+    values = [value for name, value in do.items() if name != "action"]
+    if values and isinstance(values[0], Mapping):
+        seen = {name: value for name, value in values[0].items() if name != "command" and value is not None}
+        named = "".join(f", {name}={value!r}" for name, value in seen.items())
+        return f"faults.Hold(until=faults.Seen({values[0]['command']!r}{named}))"
+    return f"faults.{_ACTIONS[do['action']]}({', '.join(repr(value) for value in values)})"
+
+
+def _moment(moment: Mapping[str, Any]) -> str:
+    if "phase" in moment:
+        return f"phase({moment['phase']!r}, nth={moment['nth']})"
+    return f"at({moment['at_s']!r})"
+
+
+def _end(planned: Mapping[str, Any]) -> str:
+    until = planned["until"]
+    if "after_s" in until:
+        return f".heal(after={until['after_s']!r})"
+    if "phase" in until:
+        return f".heal(at=when.{_moment(until)})"
+    return ".never()"
