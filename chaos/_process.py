@@ -112,6 +112,15 @@ async def until_exit(pid: int) -> None:
         os.close(descriptor)
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether `pid` is stopped: state T in proc(5); True where there is no /proc to ask."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    return text.rpartition(")")[2].split()[0] in ("T", "t")
+
+
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)

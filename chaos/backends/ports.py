@@ -23,10 +23,15 @@ class Reservation:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Reserve `port` on the IPv4 address `host`, or any free one for 0. Raises OSError if it is taken."""
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        """Reserve `port` on the IP address `host`, or any free one for 0. Raises OSError if it is taken.
+
+        The IPv6 wildcard `::` stands for IPv4 too.
+        """
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if ":" in host:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             self._socket.bind((host, port))
         except BaseException:
             self._socket.close()

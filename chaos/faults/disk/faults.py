@@ -40,6 +40,12 @@ class DiskFault(Fault):
         """Return the declared parameters: the store and the rule."""
         return {"store": self.store, **{name: value for name, value in self.rule().items() if name != "action"}}
 
+    def refused_by(self, provider: str) -> str | None:
+        """Refuse a server in a container: the shim is loaded into processes of ours only."""
+        if provider == "docker" and self.store == "redis":
+            return "the file shim is not loaded into a server in a container"
+        return None
+
     async def inject(self, levers: Levers, fault_id: str, rng: Random) -> Injection:
         """Arm the rule; it acts from the next matching call on.
 

@@ -6,7 +6,6 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -15,21 +14,12 @@ from chaos.faults.base import Evidence, Fault, Injection, Levers
 from chaos.faults.process.kill import TARGETS
 
 
-def _stopped(pid: int) -> bool:
-    """Tell whether `pid` is stopped: state T in proc(5); True where there is no /proc to ask."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()
-    return text.rpartition(")")[2].split()[0] in ("T", "t")
-
-
 @dataclass(frozen=True)
 class Pause(Fault):
     """SIGSTOP the process behind `target` ("worker", "graph" or "redis") until healed by SIGCONT.
 
     A paused server accepts connections (the kernel does) and answers nothing; what was sent meanwhile is
-    executed after the heal, however long ago its sender gave up.
+    executed after the heal, however long ago its sender gave up. In a container the freezer holds it.
     """
 
     kind: ClassVar[str] = "process.pause"
@@ -61,7 +51,7 @@ class Pause(Fault):
         pid = int(injection.evidence["pid"])
         if "processes_stopped" not in injection.evidence:
             gone = await levers.wait_gone(self.target, pid, 0)
-            injection.evidence["processes_stopped"] = int(gone or _stopped(pid))
+            injection.evidence["processes_stopped"] = int(gone or await levers.stopped(self.target, pid))
             injection.evidence["gone_meanwhile"] = int(gone)
         if not injection.evidence["gone_meanwhile"]:
             with contextlib.suppress(ProcessLookupError):

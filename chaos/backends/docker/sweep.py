@@ -1,0 +1,368 @@
+"""Finding and removing what runs leave in a docker daemon: containers, networks and volumes, by label only.
+
+Everything that a run makes in a daemon carries three labels: the run, the harness process, and the place where that
+process lives (a host name and a pid namespace: a process number means nothing elsewhere). What carries no such label
+is never touched.
+
+The guardian uses this file without the package, so it imports the standard library only and speaks HTTP to the
+daemon's socket itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import platform
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+RUN_LABEL = "chaos.run"
+HARNESS_LABEL = "chaos.harness"
+PLACE_LABEL = "chaos.place"
+
+DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  # an address that users write, not one we bind
+NO_BOUND_BYTES = 2**50
+"""What is asked for to take a bound of memory away: the daemon takes neither 0 (unchanged) nor -1 (too small)."""
+
+_TIMEOUT_S = 10.0
+_TRIES = 20
+_PAUSE_S = 0.1
+_PASSES = 3
+_KINDS = ("container", "network", "volume")
+"""In the order of removal: a network or a volume in use cannot be removed."""
+
+
+class DaemonRefused(OSError):
+    """The daemon answered with an error; `status` is that of HTTP."""
+
+    def __init__(self, status: int, text: str) -> None:
+        """Keep the daemon's own words."""
+        super().__init__(f"HTTP {status}: {text}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a run made in the daemon. `owner` is "dead", "alive", or "elsewhere" when nobody here can tell."""
+
+    kind: str
+    name: str
+    run: str
+    harness: str
+    owner: str
+
+
+@dataclass
+class Swept:
+    """What a removal did: the names that are gone, and those that stay, each with the reason."""
+
+    removed: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+
+
+def daemon_address() -> str:
+    """Return where the daemon is: DOCKER_HOST, else the docker command's current context, else the usual socket."""
+    chosen = os.environ.get("DOCKER_HOST")
+    if chosen:
+        return chosen
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        name = os.environ.get("DOCKER_CONTEXT") or json.loads((folder / "config.json").read_text())["currentContext"]
+        if name != "default":
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            meta = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
+            return str(meta["Endpoints"]["docker"]["Host"])
+    return DEFAULT_ADDRESS
+
+
+def is_here(address: str) -> bool:
+    """Tell whether the daemon is one of this machine, so that 127.0.0.1 there is 127.0.0.1 here."""
+    parts = urlsplit(address)
+    return parts.scheme == "unix" or (parts.scheme in ("tcp", "http", "https") and parts.hostname in LOOPBACK)
+
+
+def harness_labels(run_id: str) -> dict[str, str]:
+    """Return the labels of everything that this process makes for the run `run_id`."""
+    started = start_time(os.getpid()) or "0"
+    return {RUN_LABEL: run_id, HARNESS_LABEL: f"{os.getpid()}:{started}", PLACE_LABEL: place()}
+
+
+def place() -> str:
+    """Return what tells this machine and its pid namespace from others that use the same daemon."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        namespace = "-"
+    return f"{platform.node()}/{namespace}"
+
+
+def start_time(pid: int) -> str | None:
+    """Return what tells process `pid` from a later one with its number (proc(5), field 22); None when it is gone.
+
+    Where there is no /proc, "0" for every living process.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self").exists():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return "0"
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def owner_state(harness: str, owner_place: str) -> str:
+    """Return what became of the process that a label names: "dead", "alive" or "elsewhere"."""
+    pid, _, started = harness.partition(":")
+    if owner_place != place() or not pid.isdigit():
+        return "elsewhere"
+    return "alive" if start_time(int(pid)) == started else "dead"
+
+
+class Daemon:
+    """A docker daemon, asked over its socket; every call opens a connection of its own."""
+
+    def __init__(self, address: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+        """Nothing is opened yet. Raises ValueError for an address of a kind that cannot be spoken to."""
+        self.address = address or daemon_address()
+        self._timeout_s = timeout_s
+        self._prefix: str | None = None
+        if urlsplit(self.address).scheme not in ("unix", "tcp", "http", "https"):
+            raise ValueError(f"{self.address} is neither a socket (unix://) nor an address (tcp://)")
+
+    def version(self) -> dict[str, Any]:
+        """Return what the daemon says of itself: Version, ApiVersion, Os ..."""
+        answer = self._exchange("GET", "/version")
+        if not isinstance(answer, dict) or not isinstance(answer.get("ApiVersion"), str):
+            raise DaemonRefused(200, "what answers there is not a docker daemon")
+        return answer
+
+    def call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Any:
+        """Send a request in the newest version that the daemon speaks; return the JSON answer, None when empty.
+
+        Raises OSError: DaemonRefused for an answer that is an error, others when there is no answer.
+        """
+        if self._prefix is None:
+            self._prefix = f"/v{self.version()['ApiVersion']}"
+        return self._exchange(method, self._prefix + path + (f"?{urlencode(query)}" if query else ""), body)
+
+    def labelled(self, kind: str, label: str) -> list[dict[str, Any]]:
+        """Return every object of a kind that carries `label` ("name" or "name=value"), as the daemon lists it."""
+        query = {"filters": json.dumps({"label": [label]})}
+        match kind:
+            case "container":
+                return list(self.call("GET", "/containers/json", {**query, "all": "1"}))
+            case "network":
+                return list(self.call("GET", "/networks", query))
+        return list(self.call("GET", "/volumes", query)["Volumes"] or ())
+
+    def remove(self, kind: str, name: str) -> None:
+        """Remove one object; one that is gone by now is fine. A container is killed for it, paused or not."""
+        path = f"/{kind}s/{quote(name, safe='')}"
+        try:
+            if kind == "container":
+                self.call("DELETE", path, {"force": "1", "v": "1"})
+            else:
+                self.call("DELETE", path)
+        except DaemonRefused as error:
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+
+    def _exchange(self, method: str, path: str, body: Any = None) -> Any:
+        connection = self._connection()
+        headers = {"Host": "docker", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except http.client.HTTPException as error:
+            raise DaemonRefused(0, f"what answers there is not a docker daemon ({type(error).__name__})") from error
+        finally:
+            connection.close()
+        text = body.decode(errors="replace")
+        value: Any = None
+        with contextlib.suppress(ValueError):
+            value = json.loads(text) if text.strip() else None
+        if answer.status >= http.HTTPStatus.BAD_REQUEST:
+            told = value.get("message") if isinstance(value, dict) else None
+            raise DaemonRefused(answer.status, str(told or text.strip() or answer.reason))
+        return value
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.address)
+        if parts.scheme == "unix":
+            return _OverSocket(parts.path or parts.netloc, self._timeout_s)
+        host = parts.hostname or "localhost"
+        if parts.scheme == "https" or os.environ.get("DOCKER_TLS_VERIFY"):
+            certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+            context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+            context.load_cert_chain(str(certificates / "cert.pem"), str(certificates / "key.pem"))
+            return http.client.HTTPSConnection(host, parts.port or 2376, timeout=self._timeout_s, context=context)
+        return http.client.HTTPConnection(host, parts.port or 2375, timeout=self._timeout_s)
+
+
+class _OverSocket(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket in the place of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def leftovers(address: str | None = None) -> list[Leftover]:
+    """Return everything in the daemon that a run made, that of living runs too; see `Leftover.owner`.
+
+    Raises OSError when the daemon does not answer.
+    """
+    daemon = Daemon(address)
+    found = []
+    for kind in _KINDS:
+        for item in daemon.labelled(kind, RUN_LABEL):
+            labels = item.get("Labels") or {}
+            harness = labels.get(HARNESS_LABEL, "")
+            owner = owner_state(harness, labels.get(PLACE_LABEL, ""))
+            found.append(Leftover(kind, _name(kind, item), labels[RUN_LABEL], harness, owner))
+    return found
+
+
+def remove(run_id: str, address: str | None = None) -> Swept:
+    """Remove every container, network and volume of one run and tell what was done. Idempotent.
+
+    What cannot be removed at once (a network loses its last container a moment later) is tried again for some
+    seconds. Raises OSError when the daemon does not answer at all.
+    """
+    daemon = Daemon(address)
+    swept = Swept()
+    for kind in _KINDS:
+        names = [_name(kind, item) for item in daemon.labelled(kind, f"{RUN_LABEL}={run_id}")]
+        if not names:
+            continue
+        with ThreadPoolExecutor(len(names)) as pool:  # a daemon removes several containers as quickly as one
+            for name, reason in zip(
+                names, pool.map(lambda one, kind=kind: _insist(daemon, kind, one), names), strict=True
+            ):
+                if reason is None:
+                    swept.removed.append(f"{kind} {name}")
+                else:
+                    swept.stuck.append(f"{kind} {name}: {reason}")
+    return swept
+
+
+def restore(note: Mapping[str, Any], address: str | None = None) -> Swept:
+    """Give a borrowed compose stack back: have Redis run, plugged in and unbounded, and remove the run's proxies.
+
+    `note` is what `chaos.backends.docker.compose` wrote before it changed anything. Idempotent; whatever fails is told
+    in `stuck` and keeps nothing else from being tried.
+    """
+    swept = Swept()
+    daemon = Daemon(address)
+    # The container first: a Toxiproxy that dials a server which is off the network removes no proxy until it is back.
+    for _ in range(_PASSES):
+        before = len(swept.removed)
+        _mend(daemon, note, swept)
+        if len(swept.removed) == before:
+            break  # looked again, since the daemon may still have been busy with a wish of the dead harness
+    for name in note["proxies"]:
+        _try(swept, f"proxy {name}", partial(_remove_proxy, note["toxiproxy"], name))
+    return swept
+
+
+def _mend(daemon: Daemon, note: Mapping[str, Any], swept: Swept) -> None:
+    """Undo what holds the container, one thing after the other."""
+    container = f"/containers/{note['container']}"
+    state: dict[str, Any] = {}
+    _try(swept, "", lambda: state.update(daemon.call("GET", f"{container}/json")))
+    if not state:
+        return
+    name = state["Name"].lstrip("/")
+    wishes: list[tuple[bool, str, str, Any]] = [
+        (state["State"]["Paused"], "pause", f"{container}/unpause", None),
+        (
+            note["network"] not in state["NetworkSettings"]["Networks"],
+            "disconnection",
+            f"/networks/{quote(note['network'], safe='')}/connect",
+            {
+                "Container": note["container"],
+                "EndpointConfig": {"Aliases": note["aliases"], "IPAMConfig": {"IPv4Address": note["address"] or ""}},
+            },
+        ),
+        (
+            state["HostConfig"]["Memory"] not in (note["memory"], note["memory"] or NO_BOUND_BYTES),
+            "memory limit",
+            f"{container}/update",
+            {"Memory": note["memory"] or NO_BOUND_BYTES, "MemorySwap": note["swap"] or NO_BOUND_BYTES},
+        ),
+        (not state["State"]["Running"], "stop", f"{container}/start", None),
+    ]
+    for needed, what, path, body in wishes:
+        if needed:
+            _try(swept, f"{what} of container {name}", partial(_post, daemon, path, body))
+
+
+def _post(daemon: Daemon, path: str, body: Any) -> bool:
+    daemon.call("POST", path, body=body)
+    return True
+
+
+def _try(swept: Swept, what: str, work: Callable[[], bool | None]) -> None:
+    """Do one thing and write down under `what` that it was done (True), or why it was not."""
+    try:
+        if work():
+            swept.removed.append(what)
+    except (OSError, http.client.HTTPException) as error:
+        swept.stuck.append(f"{what}: {error}" if what else str(error))
+
+
+def _remove_proxy(url: str, name: str) -> bool:
+    """Remove a proxy of a Toxiproxy, and so its toxics; True when there was one."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "localhost", parts.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("DELETE", f"/proxies/{quote(name, safe='')}")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status not in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_FOUND):
+        raise DaemonRefused(status, f"the Toxiproxy at {url} keeps it")
+    return status == http.HTTPStatus.NO_CONTENT
+
+
+def _insist(daemon: Daemon, kind: str, name: str) -> str | None:
+    """Remove one object, trying again for a while; return why it stays, None when it is gone."""
+    reason = None
+    for _ in range(_TRIES):
+        try:
+            daemon.remove(kind, name)
+        except OSError as error:
+            reason = str(error)
+        else:
+            return None
+        time.sleep(_PAUSE_S)
+    return reason
+
+
+def _name(kind: str, item: Mapping[str, Any]) -> str:
+    return str(item["Names"][0].lstrip("/") if kind == "container" else item["Name"])

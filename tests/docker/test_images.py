@@ -1,0 +1,95 @@
+"""The local images: made of programs of this machine, once, and never pulled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import docker
+import pytest
+
+from chaos.backends.docker.build import CONTENT_LABEL, Recipe, build, toxiproxy
+from chaos.backends.docker.images import obtain
+from chaos.backends.redis_server import find_server
+from chaos.errors import EnvironmentUnavailable
+
+from .conftest import chaos
+
+
+def test_the_command_makes_both_and_leaves_them_alone_afterwards(tmp_path: Path, daemon: docker.DockerClient) -> None:
+    """The second call finds the same programs in the images and makes nothing."""
+    assert chaos("images", "build", cwd=tmp_path).returncode == 0
+    done = chaos("images", "build", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    images = {image["name"]: image for image in json.loads(done.stdout)["images"]}
+    assert {name: image["variable"] for name, image in images.items()} == {
+        "chaos/valkey:local": "CHAOS_REDIS_IMAGE",
+        "chaos/toxiproxy:local": "CHAOS_TOXIPROXY_IMAGE",
+    }
+    for name, image in images.items():
+        assert image["fresh"] is False
+        assert daemon.images.get(name).id == image["id"]
+
+
+def test_the_programs_run_in_the_images(images: dict[str, str], daemon: docker.DockerClient) -> None:
+    """Each image starts its own program, the same one as on this machine."""
+    server = daemon.containers.run("chaos/valkey:local", ["--version"], remove=True).decode().strip()
+    assert server == find_server().version()
+    assert daemon.containers.run("chaos/toxiproxy:local", ["-version"], remove=True).startswith(b"toxiproxy-server")
+
+
+def test_another_program_makes_another_image(tmp_path: Path, daemon: docker.DockerClient) -> None:
+    """A changed file is noticed; the image that lost its name to the new one is removed."""
+    shell = shutil.which("bash")
+    assert shell is not None
+    note = tmp_path / "note"
+    recipe = Recipe("chaos-test/note:local", {"/note": note}, (), ('CMD ["/note"]',))
+    try:
+        note.write_text("one")
+        first = build(daemon, recipe)
+        assert first.fresh
+        assert not build(daemon, recipe).fresh
+        note.write_text("two")
+        second = build(daemon, recipe)
+        assert second.fresh
+        assert second.id != first.id
+        assert CONTENT_LABEL in daemon.images.get(recipe.name).labels
+        with pytest.raises(docker.errors.ImageNotFound):
+            daemon.images.get(first.id)
+    finally:
+        daemon.images.remove(recipe.name)
+
+
+def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a toxiproxy-server there is no image of one, and the sentence says how to get it."""
+    monkeypatch.delenv("CHAOS_TOXIPROXY", raising=False)
+    folders = os.environ["PATH"].split(os.pathsep)
+    without = [folder for folder in folders if not (Path(folder) / "toxiproxy-server").exists()]
+    monkeypatch.setenv("PATH", os.pathsep.join(without))
+    with pytest.raises(EnvironmentUnavailable, match="no toxiproxy-server was found on PATH"):
+        toxiproxy()
+    done = chaos("images", "build", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "no toxiproxy-server was found" in done.stderr
+
+
+def test_a_local_name_is_never_pulled(daemon: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the local image is absent, nobody else is asked for one of that name."""
+    monkeypatch.setattr("chaos.backends.docker.images.LOCAL", {"CHAOS_REDIS_IMAGE": "chaos-test/absent:local"})
+    monkeypatch.setenv("CHAOS_REDIS_IMAGE", "chaos-test/absent:local")
+    with pytest.raises(
+        EnvironmentUnavailable, match="there is no image chaos-test/absent:local yet; run: chaos images build"
+    ):
+        obtain(daemon, "CHAOS_REDIS_IMAGE")
+
+
+def test_an_image_that_cannot_be_had(daemon: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the image, the variable, and the way without a registry."""
+    monkeypatch.setenv("CHAOS_REDIS_IMAGE", "127.0.0.1:1/nobody/nothing:1")
+    with pytest.raises(EnvironmentUnavailable) as caught:
+        obtain(daemon, "CHAOS_REDIS_IMAGE")
+    assert caught.value.what.startswith("image 127.0.0.1:1/nobody/nothing:1 is not here and cannot be pulled (")
+    assert "chaos images build" in caught.value.remedy
+    assert "CHAOS_REDIS_IMAGE=chaos/valkey:local" in caught.value.remedy
