@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from chaos.backends.ownership import OWNER_FILE, Owner
 from chaos.errors import EnvironmentUnavailable
 
 FREE_BYTES_MIN = 64 * 2**20
@@ -60,13 +61,21 @@ class RunFolder:
                 "free some space, or use --out DIR",
             )
         try:
-            for folder in (self.live, self.data, self.logs, self.path / "checks"):
+            self._make_live()
+            for folder in (self.data, self.logs, self.path / "checks"):
                 folder.mkdir(mode=0o700)
         except OSError as error:
             raise EnvironmentUnavailable(
                 f"cannot write into {self.path}: {error.strerror or error}", "free some space, or use --out DIR"
             ) from error
         self._point_latest()
+
+    def _make_live(self) -> None:
+        """Make the folder for live data, at no moment without the file that says whose it is."""
+        draft = self.path / ".live"
+        draft.mkdir(mode=0o700)
+        (draft / OWNER_FILE).write_text(Owner.this().mark + "\n")
+        draft.rename(self.live)
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file whole; a reader never sees half of it."""

@@ -1,25 +1,35 @@
 """The guardian: a small process that cleans up after a harness that was killed.
 
 It is started before anything else of a run and reads lines from a pipe. When the pipe closes without a
-farewell, the harness is dead: the guardian kills every process it was told of, removes the folders it was
-told of and notes the end in run.json. It is the net for kill -9; on every other exit the harness does this.
+farewell, the harness is dead: the guardian kills every process it was told of, removes the containers of the run,
+gives a borrowed compose stack back, removes the folders it was told of and notes the end in run.json. It is the net
+for kill -9; on every other exit the harness does this.
 
-Run as a script it uses the standard library only and imports nothing of the package.
+Run as a script it uses the standard library only and imports nothing of the package, but for the one file that
+speaks with a docker daemon and keeps to the same rule.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _GONE_TIMEOUT_S = 5.0
+_NEEDED_LATER = ("owner", "stack.json")
+"""What stays in the live data when the docker daemon refused something: `chaos heal` needs it to try again."""
+
+_SWEEP = Path(__file__).resolve().parents[1] / "backends" / "docker" / "sweep.py"
 
 
 RUN_MARK = "CHAOS_RUN"
@@ -56,6 +66,14 @@ class Guardian:
         """Kill every process whose environment says RUN_MARK=value, if the harness dies."""
         self._tell("mark", value)
 
+    def watch_containers(self, run: str) -> None:
+        """Remove every container, network and volume that is labelled with `run`, if the harness dies."""
+        self._tell("containers", run)
+
+    def watch_stack(self, note: dict[str, Any]) -> None:
+        """Give a borrowed compose stack back as `note` says (`chaos.backends.docker.sweep`), if the harness dies."""
+        self._tell("stack", note)
+
     def watch_manifest(self, path: Path) -> None:
         """Note in the manifest (run.json) that the run was killed, if the harness dies."""
         self._tell("manifest", str(path))
@@ -72,7 +90,7 @@ class Guardian:
             self._process.kill()
             self._process.wait()
 
-    def _tell(self, verb: str, argument: str) -> None:
+    def _tell(self, verb: str, argument: Any) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([verb, argument]).encode() + b"\n")
@@ -123,40 +141,101 @@ def _kill(processes: dict[int, str | None]) -> None:
         time.sleep(0.01)
 
 
-def _note(manifest: Path) -> None:
-    """Write into run.json that the run was killed."""
+def _empty(folder: Path, *, keep: tuple[str, ...]) -> None:
+    """Remove everything in a folder but the files to keep."""
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name not in keep:
+                entry.unlink(missing_ok=True)
+
+
+def note_killed(manifest: Path, left: list[str] | None = None) -> bool:
+    """Write into run.json that the run was killed, and what is `left` of it; True when it had said it was running."""
     with contextlib.suppress(OSError, ValueError):
         run = json.loads(manifest.read_text())
-        run.update(verdict="killed", exit_code=128 + signal.SIGKILL, message="the harness was killed (SIGKILL)")
+        was_running = bool(run.get("verdict") == "running")
+        told = "; ".join(["the harness was killed (SIGKILL)", *(f"left behind: {one}" for one in left or ())])
+        run.update(verdict="killed", exit_code=128 + signal.SIGKILL, message=told)
         draft = manifest.with_name(manifest.name + ".tmp")
         draft.write_text(json.dumps(run, indent=2) + "\n")
         draft.replace(manifest)
+        return was_running
+    return False
+
+
+def _load_sweep() -> Any:
+    """Load the file that speaks with a docker daemon, by its path; the package cannot be imported here."""
+    spec = importlib.util.spec_from_file_location("_chaos_sweep", _SWEEP)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Told:
+    """What the harness has told so far, and how to end it all."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, str | None] = {}
+        self.folders: list[Path] = []
+        self.manifests: list[Path] = []
+        self.marks: list[str] = []
+        self.in_daemon: list[Callable[[], Any]] = []
+        self.left: list[str] = []
+        self._sweep: Any = None
+
+    def hear(self, verb: str, argument: Any) -> None:
+        """Take note of one line."""
+        if verb == "process":
+            self.processes[int(argument)] = _start_time(int(argument))
+        elif verb == "folder":
+            self.folders.append(Path(argument))
+        elif verb == "mark":
+            self.marks.append(argument)
+        elif verb == "manifest":
+            self.manifests.append(Path(argument))
+        elif verb in ("containers", "stack"):
+            self._sweep = self._sweep or _load_sweep()  # now: once the harness is dead every millisecond counts
+            work = self._sweep.remove if verb == "containers" else self._sweep.restore
+            self.in_daemon.append(lambda: work(argument))
+
+    def end_all(self) -> None:
+        """End and remove everything; the daemon works while we do."""
+        threads = [threading.Thread(target=self._swept, args=(work,)) for work in self.in_daemon]
+        for thread in threads:
+            thread.start()
+        _kill(self.processes)
+        _kill({pid: _start_time(pid) for mark in self.marks for pid in processes_with(RUN_MARK, mark)})
+        for folder in self.folders:
+            _empty(folder, keep=_NEEDED_LATER)
+        for thread in threads:
+            thread.join()
+        for folder in self.folders:
+            if not self.left:
+                shutil.rmtree(folder, ignore_errors=True)
+        for manifest in self.manifests:
+            note_killed(manifest, self.left)
+
+    def _swept(self, work: Callable[[], Any]) -> None:
+        try:
+            self.left += work().stuck
+        except Exception as error:  # noqa: BLE001  # nobody listens any more; run.json is where it can still be told
+            self.left.append(f"in the docker daemon: {type(error).__name__}: {error}")
 
 
 def main() -> None:
     """Read lines until the farewell or the end of the pipe; clean up in the second case."""
-    processes: dict[int, str | None] = {}
-    folders: list[Path] = []
-    manifests: list[Path] = []
-    marks: list[str] = []
+    told = _Told()
     for line in sys.stdin:
         verb, argument = json.loads(line)
         if verb == "farewell":
             return
-        if verb == "process":
-            processes[int(argument)] = _start_time(int(argument))
-        elif verb == "folder":
-            folders.append(Path(argument))
-        elif verb == "mark":
-            marks.append(argument)
-        elif verb == "manifest":
-            manifests.append(Path(argument))
-    _kill(processes)
-    _kill({pid: _start_time(pid) for mark in marks for pid in processes_with(RUN_MARK, mark)})
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for manifest in manifests:
-        _note(manifest)
+        told.hear(verb, argument)
+    told.end_all()
 
 
 if __name__ == "__main__":

@@ -18,14 +18,16 @@ State = Literal["intended", "applied", "healed", "heal_failed", "skipped"]
 class Ledger:
     """faults.jsonl: intended (synced before the fault is applied), applied, then healed with the evidence."""
 
-    def __init__(self, path: Path, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        """Create the file; times are nanoseconds since this moment."""
+    def __init__(
+        self, path: Path, clock_ns: Callable[[], int] = time.monotonic_ns, *, start_ns: int | None = None
+    ) -> None:
+        """Create the file; times are nanoseconds since `start_ns` of that clock, None: since this moment."""
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EnvironmentUnavailable(f"cannot write {path}: {error.strerror}", "use --out DIR") from error
         self._clock_ns = clock_ns
-        self._start_ns = clock_ns()
+        self._start_ns = clock_ns() if start_ns is None else start_ns
 
     def write(self, fault_id: str, state: State, details: Mapping[str, Any]) -> None:
         """Append one line; an intention is also synced, so that it is there whatever happens next.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 
-from chaos._process import until_exit
-from chaos.backends.embedded import EmbeddedEnvironment
+from chaos._process import is_stopped, until_exit
+from chaos.backends.environment import Environment
 from chaos.errors import EnvironmentUnavailable
-from chaos.faults.base import DiskLever, NetworkLever
+from chaos.faults.base import ContainerLever, DiskLever, NetworkLever
 from chaos.faults.disk.control import Control, StoreDisk
-from chaos.faults.network.client import ProxyProcess
 from chaos.runner.supervisor import Supervisor
 
 _LOOK_S = 0.05
@@ -21,17 +19,24 @@ _LOOK_S = 0.05
 class RunLevers:
     """The `Levers` of one run."""
 
-    def __init__(self, environment: EmbeddedEnvironment, supervisor: Supervisor, control: Control | None) -> None:
-        """`control` is None when no shim is loaded."""
-        assert environment.proxy_channel is not None
+    def __init__(
+        self, environment: Environment, network: NetworkLever, supervisor: Supervisor, control: Control | None
+    ) -> None:
+        """`network` acts on the proxy in front of Redis; `control` is None when no shim is loaded."""
+        self._network = network
         self._environment = environment
         self._supervisor = supervisor
         self._control = control
-        self._proxy = ProxyProcess(environment.proxy_channel)
 
     def network(self, store: str) -> NetworkLever:
-        """Return the proxy in front of `store`."""
-        return self._proxy.lever(store)
+        """Return the proxy in front of `store`; KeyError for all but Redis."""
+        return {"redis": self._network}[store]
+
+    def container(self, store: str) -> ContainerLever:
+        """Return the container of `store`."""
+        if store != "redis" or self._environment.containers is None:
+            raise EnvironmentUnavailable(f"{store} is not in a container", "use --backend docker")
+        return self._environment.containers
 
     def disk(self, store: str) -> DiskLever:
         """Return the shim's control, seen from `store`'s folder."""
@@ -41,14 +46,16 @@ class RunLevers:
 
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal; raises ProcessLookupError when the process is not there."""
+        if target == "redis":
+            return await self._environment.signal_redis(signal_number)
         pid = self._pid(target)
-        if target == "redis" and signal_number == signal.SIGKILL:
-            self._environment.hold_down = True  # before the kill, or the keeper might be quicker than the fault
         os.kill(pid, signal_number)
         return pid
 
     async def wait_gone(self, target: str, pid: int, timeout_s: float) -> bool:
         """Wait for the end of a process that need not be our own child."""
+        if target == "redis":
+            return await self._environment.redis_gone(pid, max(timeout_s, _LOOK_S))
         try:
             async with asyncio.timeout(max(timeout_s, _LOOK_S)):
                 await until_exit(pid)
@@ -56,17 +63,19 @@ class RunLevers:
             return False
         return True
 
+    async def stopped(self, target: str, pid: int) -> bool:
+        """Tell whether a process is stopped now."""
+        if target == "redis":
+            return await self._environment.redis_stopped(pid)
+        return is_stopped(pid)
+
     async def revive(self, target: str) -> None:
         """Start the Redis server again if a fault keeps it down; the others are supervised."""
-        if target == "redis" and self._environment.hold_down:
-            await self._environment.start_redis()
+        if target == "redis":
+            await self._environment.revive_redis()
 
     def _pid(self, target: str) -> int:
-        if target == "redis":
-            server = self._environment.server
-            if server is not None and server.child is not None and server.child.status is None:
-                return server.child.pid
-        elif target == "worker":
+        if target == "worker":
             child = self._supervisor.child
             if child is not None and child.status is None:
                 return child.pid

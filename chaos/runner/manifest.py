@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from chaos.backends.ownership import Owner
 from chaos.checkers import Synced
 from chaos.experiment.plan import Plan
 from chaos.faults.disk import library
@@ -43,6 +44,8 @@ class Manifest:
             "repeat": repeat,
             "argv": list(options.argv),
             "backend": options.backend,
+            "proxy": options.proxy,
+            "harness": Owner.this().mark,
             "started": folder.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "seconds": None,
             "folder": str(folder.path),
@@ -54,6 +57,11 @@ class Manifest:
         self._run["not_judged"] = _leave_out(written)
         folder.write_json("plan.json", written)
         folder.write_text("repro.txt", repeat + "\n")
+        self._write()
+
+    def leftovers(self, lines: list[str]) -> None:
+        """Note what was found of earlier runs when this one began, and what became of it."""
+        self._run["leftovers"] = lines
         self._write()
 
     def identities(self, stage: Stage) -> None:

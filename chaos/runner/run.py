@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 import traceback
 from dataclasses import replace
@@ -14,12 +15,14 @@ from chaos.errors import EnvironmentUnavailable, HarnessError, HealFailed
 from chaos.exit_codes import ExitCode
 from chaos.experiment.plan import Plan
 from chaos.experiment.probes import Commits, PingAll
+from chaos.experiment.venues import DEFAULT_BACKEND
 from chaos.history.model import Entry
 from chaos.runner.clients import Load
 from chaos.runner.ending import Ending, harness_failed, not_healed, not_started, to_the_end
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import Guardian
 from chaos.runner.health import AGREE_EVERY_S, Health, Occasion
+from chaos.runner.leftovers import clear
 from chaos.runner.manifest import Manifest
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.stage import Stage
@@ -93,7 +96,8 @@ class Run:
         assert self._folder is not None
         self._folder.prepare()
         self._manifest = Manifest(self._folder, self._plan, self._options, self._repeat)
-        stage = Stage(self._plan, self._options.graph, self._folder, guardian)
+        await self._look_for_leftovers(self._manifest)
+        stage = Stage(self._plan, self._options, self._folder, guardian)
         stopped: str | None = None
         ending: Ending | None = None
         try:
@@ -113,6 +117,14 @@ class Run:
         if self._left:
             return not_healed(self._left)
         return ending or self._judged(stopped)
+
+    async def _look_for_leftovers(self, manifest: Manifest) -> None:
+        """Remove what earlier runs left and say so."""
+        lines = await clear(self._options.out, daemon=self._options.backend != DEFAULT_BACKEND)
+        manifest.leftovers(lines)
+        if lines:
+            with contextlib.suppress(OSError):
+                print(f"earlier runs left something: {'; '.join(lines)}", file=sys.stderr)
 
     async def _until_wall(self, stage: Stage) -> str | None:
         """Play within the wall time; return why the run ended early, None when it went to its end."""

@@ -16,7 +16,8 @@ import msgspec
 from chaos._channel import ChannelClosed, RemoteError
 from chaos._declare import seconds
 from chaos._process import Child
-from chaos.backends.embedded import EmbeddedEnvironment
+from chaos.backends.environment import Environment
+from chaos.backends.ownership import OWNER_VARIABLE, Owner
 from chaos.errors import EnvironmentUnavailable, HarnessError
 from chaos.experiment.plan import AtPhase, Plan
 from chaos.faults.disk import library
@@ -28,6 +29,8 @@ from chaos.runner.guardian import RUN_MARK, Guardian, processes_with
 from chaos.runner.ledger import Ledger
 from chaos.runner.levers import RunLevers
 from chaos.runner.nemesis import Nemesis
+from chaos.runner.places import make_environment, network_lever
+from chaos.runner.result import RunOptions
 from chaos.runner.supervisor import OPEN_TIMEOUT_S, Supervisor, WorkerPlan
 from chaos.runner.worker import SYNC_WATCH
 from chaos.transactions.system import SiteConfig
@@ -42,18 +45,19 @@ DYING_S = 0.2
 class Stage:
     """Builds the scene of a run from the bottom up, and takes it down again in reverse, whatever was built."""
 
-    def __init__(self, plan: Plan, graph: str | None, folder: RunFolder, guardian: Guardian) -> None:
-        """Nothing is started yet; `graph` overrides the engine that the experiment names."""
+    def __init__(self, plan: Plan, options: RunOptions, folder: RunFolder, guardian: Guardian) -> None:
+        """Nothing is started yet."""
         self._plan = plan
+        self._options = options
         self._folder = folder
         self._guardian = guardian
         self._stores = {store.name: store.to_config() for store in plan.experiment.stores}
-        if graph is not None and "graph" in self._stores:
-            self._stores["graph"] = {**self._stores["graph"], "engine": graph}
+        if options.graph is not None and "graph" in self._stores:
+            self._stores["graph"] = {**self._stores["graph"], "engine": options.graph}
         self.history = HistoryWriter(folder.path / "history.jsonl")
-        self.ledger = Ledger(folder.path / "faults.jsonl")
+        self.ledger = Ledger(folder.path / "faults.jsonl", start_ns=self.history.start_ns)
         self.control: Control | None = None
-        self.environment: EmbeddedEnvironment | None = None
+        self.environment: Environment | None = None
         self.supervisor: Supervisor | None = None
         self.nemesis: Nemesis | None = None
         self._at_phase = 0
@@ -79,13 +83,13 @@ class Stage:
         then is ended by `stop`.
         """
         self._require_engine()
-        variables = {**self._load_shim(), RUN_MARK: str(self._folder.path)}
-        self.environment = EmbeddedEnvironment(
-            self._folder.data,
-            self._folder.logs,
+        variables = {**self._load_shim(), RUN_MARK: str(self._folder.path), OWNER_VARIABLE: Owner.this().mark}
+        self.environment = make_environment(
+            self._options,
+            self._folder,
+            self._guardian,
             redis=self._stores.get("redis", {}),
             shim_environment=variables,
-            on_child=self._watch,
             on_server=self._record_server,
         )
         await self.environment.start()
@@ -99,7 +103,10 @@ class Stage:
             restart_deadline_s=max(30.0, 2 * seconds(self._plan.experiment.recovery.budget)),
             held=self._worker_held,
         )
-        levers = RunLevers(self.environment, self.supervisor, self.control)
+        network = await network_lever(
+            self.environment, self._plan, self._folder, wire=self._options.wire, start_ns=self.history.start_ns
+        )
+        levers = RunLevers(self.environment, network, self.supervisor, self.control)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
         try:
             await self.supervisor.start(set_up=True)
@@ -199,9 +206,7 @@ class Stage:
         """Demand the shim's handshake from the processes it was loaded into: ld.so only warns and goes on."""
         assert self.environment is not None
         assert self.supervisor is not None
-        server = self.environment.server
-        children = [self.supervisor.child, server.child if server is not None else None]
-        for child in children:
+        for child in (self.supervisor.child, self.environment.shimmed()):
             if self.control is not None and child is not None and not self.control.has_attached(child.pid):
                 raise HarnessError(f"the file shim is not loaded in {child.name} (pid {child.pid}); see its log")
 
@@ -231,7 +236,7 @@ class Stage:
         moments = [moment for rule in self._plan.rules for moment in (rule.trigger, rule.until)]
         armed = {moment.name for moment in moments if isinstance(moment, AtPhase)}
         config = SiteConfig(
-            redis_host="127.0.0.1",
+            redis_host=self.environment.redis_host,
             redis_port=self.environment.redis_port,
             data_folder=str(self._folder.data),
             graph_engine=self.graph_engine,
