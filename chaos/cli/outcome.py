@@ -20,7 +20,7 @@ BROKEN_PIPE = 141
 """The code of a command whose reader of stdout went away: what a shell makes of SIGPIPE."""
 
 _FRAMES = 5
-_STORED = ("not-a-run", "malformed-plan", "malformed-history")
+_STORED = ("not-a-run", "malformed-plan", "malformed-history", "malformed-wire")
 
 
 def answering(verb: Callable[P, int]) -> Callable[P, int]:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from chaos.cli.options import AS_JSON, PATHS, SEED, TAGS, Seeds, chosen_seeds
+from chaos.cli.options import AS_JSON, BACKEND, PATHS, PROXY, SEED, TAGS, Seeds, chosen_seeds
 from chaos.cli.outcome import answering, echo_json, told
 from chaos.cli.speech import say
 from chaos.errors import EnvironmentUnavailable
 from chaos.exit_codes import ExitCode, merge
+from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
 if TYPE_CHECKING:
+    from chaos.errors import Problem
+    from chaos.experiment.loader import Loaded
     from chaos.experiment.plan import Plan
     from chaos.runner.api import RunOptions, RunResult
 
-BACKENDS = ("embedded", "docker")
 GRAPHS = ("kuzu", "ladybug")
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -29,10 +31,10 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 @SEED
 @click.option("--seeds", type=Seeds(), help="Several seeds, one run each: 1,2,3 or 1..20.")
 @TAGS
-@click.option(
-    "--backend", type=click.Choice(BACKENDS), default="embedded", show_default=True, help="Where the stores run."
-)
+@BACKEND
+@PROXY
 @click.option("--graph", type=click.Choice(GRAPHS), help="Graph engine, in place of the experiment's own.")
+@click.option("--wire", is_flag=True, help="Keep a journal of every frame between system and Redis.")
 @AS_JSON
 @click.option("--keep", is_flag=True, help="Keep the stores' files of runs that passed, too.")
 @click.option(
@@ -45,7 +47,9 @@ def run(
     seeds: tuple[int, ...] | None,
     tags: tuple[str, ...],
     backend: str,
+    proxy: str,
     graph: str | None,
+    wire: bool,
     as_json: bool,
     keep: bool,
     out: Path,
@@ -54,27 +58,35 @@ def run(
 
     PATH is a file, a folder, or file.py::id for one of several experiments in a file.
     """
-    from chaos.experiment.loader import load
+    from chaos.experiment.loader import load, split
+    from chaos.experiment.venues import provider
 
     chosen = chosen_seeds(seed, seeds)
-    loaded = load(paths, tags=tags)
-    require_backend(backend)
+    _require_sense(backend, proxy)
+    loaded, refused = split(load(paths, tags=tags), provider(backend, proxy), paths)
+    _tell_refused(refused)
     plans = [item.plan(number) for item in loaded for number in chosen]
-    results = run_all(plans, _options(backend=backend, graph=graph, keep=keep, out=out), quiet=as_json)
+    options = _options(backend=backend, proxy=proxy, graph=graph, wire=wire, keep=keep, out=out)
+    results = run_all(plans, options, quiet=as_json)
     code = merge(result.exit_code for result in results)
     if as_json:
-        echo_json({"exit_code": code, "runs": [result_json(result) for result in results]})
+        not_run = [item.experiment.id for item, _ in refused]
+        echo_json({"exit_code": code, "runs": [result_json(result) for result in results], "not_run": not_run})
     elif len(plans) > 1:
         _summarize(results, len(plans))
     return code
 
 
-def require_backend(backend: str) -> None:
-    """Raise EnvironmentUnavailable for a backend that is named but not built yet."""
-    if backend != "embedded":
-        raise EnvironmentUnavailable(
-            f"--backend={backend} is not part of this version", "leave the option out, or use --backend embedded"
-        )
+def _require_sense(backend: str, proxy: str) -> None:
+    """Refuse a proxy of its own for a backend that brings one."""
+    if backend != DEFAULT_BACKEND and proxy != DEFAULT_PROXY:
+        raise click.UsageError(f"--backend {backend} brings its own Toxiproxy; leave --proxy {proxy} out")
+
+
+def _tell_refused(refused: Sequence[tuple[Loaded, list[Problem]]]) -> None:
+    """Say which experiments of a folder are left out, and why."""
+    for item, problems in refused:
+        say(f"{item.experiment.id}: not run, {problems[0]}", err=True)
 
 
 def run_all(plans: Sequence[Plan], options: dict[str, Any], *, quiet: bool) -> list[RunResult]:
@@ -109,8 +121,8 @@ def result_json(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _options(*, backend: str, graph: str | None, keep: bool, out: Path) -> dict[str, Any]:
-    return {"backend": backend, "graph": graph, "keep": keep, "out": out, "argv": tuple(sys.argv)}
+def _options(**chosen: Any) -> dict[str, Any]:
+    return {**chosen, "argv": tuple(sys.argv)}
 
 
 def _run_one(plan: Plan, options: RunOptions, *, quiet: bool) -> RunResult:

@@ -7,21 +7,32 @@ import rich_click as click
 from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT
 from chaos.cli.outcome import answering, echo_json
 from chaos.cli.speech import say
+from chaos.errors import PlanError
 from chaos.exit_codes import ExitCode
+from chaos.experiment.venues import BACKENDS, DEFAULT_BACKEND, DEFAULT_PROXY, PROXIES
 
 
 @click.command()
 @PATHS_OR_DEFAULT
+@click.option("--backend", type=click.Choice(BACKENDS), help="Tell also what this backend cannot do.")
+@click.option("--proxy", type=click.Choice(PROXIES), help="Tell also what this proxy cannot do.")
 @AS_JSON
 @answering
-def validate(paths: tuple[str, ...], as_json: bool) -> int:
+def validate(paths: tuple[str, ...], backend: str | None, proxy: str | None, as_json: bool) -> int:
     """Look for mistakes in files and folders of experiments (default: experiments); nothing is started.
 
     All problems are told at once, each with file and line; the code is 2 when there is one.
     """
     from chaos.experiment.loader import load
+    from chaos.experiment.venues import provider
 
-    ids = [item.experiment.id for item in load(paths or DEFAULT_PATHS)]
+    loaded = load(paths or DEFAULT_PATHS)
+    if backend or proxy:
+        name = provider(backend or DEFAULT_BACKEND, proxy or DEFAULT_PROXY)
+        problems = [problem for item in loaded for problem in item.refused_by(name)]
+        if problems:
+            raise PlanError(problems)
+    ids = [item.experiment.id for item in loaded]
     if as_json:
         echo_json({"exit_code": int(ExitCode.PASS), "valid": ids, "problems": []})
     else:

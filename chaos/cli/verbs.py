@@ -7,9 +7,13 @@ import rich_click as click
 from chaos import __version__
 from chaos.cli.check import check
 from chaos.cli.doctor import doctor
+from chaos.cli.heal import heal
+from chaos.cli.images import images
 from chaos.cli.list import list_experiments
 from chaos.cli.plan import plan
+from chaos.cli.proxy import proxy
 from chaos.cli.run import run
+from chaos.cli.show import show
 from chaos.cli.validate import validate
 
 
@@ -23,5 +27,5 @@ def chaos() -> None:
     """
 
 
-for _verb in (run, list_experiments, validate, plan, check, doctor):
+for _verb in (run, list_experiments, validate, plan, check, show, heal, doctor, images, proxy):
     chaos.add_command(_verb)

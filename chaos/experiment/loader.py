@@ -14,6 +14,7 @@ from chaos.errors import NothingSelected, PlanError, Problem
 from chaos.experiment.experiment import Experiment
 from chaos.experiment.places import refine, selector, short
 from chaos.experiment.plan import Plan, resolve
+from chaos.experiment.providers import refusals
 from chaos.experiment.validate import problems_of
 
 
@@ -29,6 +30,10 @@ class Loaded:
     def selector(self) -> str:
         """What to write on a command line for this experiment and no other: "path.py" or "path.py::id"."""
         return selector(self.source, self.experiment.id, alone=self.alone)
+
+    def refused_by(self, provider: str) -> list[Problem]:
+        """Return why `provider` (see `chaos.experiment.venues`) cannot do this experiment; empty when it can."""
+        return refine(refusals(self.experiment, provider))
 
     def plan(self, seed: int) -> Plan:
         """Return the plan for `seed`."""
@@ -59,6 +64,23 @@ def load(selectors: Iterable[str | Path], *, tags: Sequence[str] = ()) -> tuple[
         reason = f"with the tags {', '.join(tags)} " if tags and chosen else ""
         raise NothingSelected(f"no experiment {reason}was found in {', '.join(names)}")
     return kept
+
+
+def split(
+    loaded: Sequence[Loaded], provider: str, selectors: Iterable[str | Path]
+) -> tuple[tuple[Loaded, ...], tuple[tuple[Loaded, list[Problem]], ...]]:
+    """Return those that `provider` can do, and the others with the reasons.
+
+    What a folder brought along may be left out; an experiment whose file is among `selectors` was asked for, so
+    PlanError is raised with every such problem.
+    """
+    refused = tuple((item, problems) for item in loaded if (problems := item.refused_by(provider)))
+    named = {Path(str(name).partition("::")[0]).resolve() for name in selectors}
+    asked = [problem for item, problems in refused if item.source.resolve() in named for problem in problems]
+    if asked:
+        raise PlanError(asked)
+    left_out = {id(item) for item, _ in refused}
+    return tuple(item for item in loaded if id(item) not in left_out), refused
 
 
 def load_file(path: Path) -> tuple[Loaded, ...]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shlex
 
 from chaos.experiment.plan import Plan
+from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
-DEFAULT_BACKEND = "embedded"
 
-
-def repeat_line(plan: Plan, *, backend: str = DEFAULT_BACKEND, graph: str | None = None) -> str:
+def repeat_line(
+    plan: Plan, *, backend: str = DEFAULT_BACKEND, proxy: str = DEFAULT_PROXY, graph: str | None = None
+) -> str:
     """Return "chaos run PATH --seed N ...", quoted for a POSIX shell; options at their defaults are left out."""
     words = ["chaos", "run", plan.selector, "--seed", str(plan.seed)]
     if backend != DEFAULT_BACKEND:
         words += ["--backend", backend]
+    if proxy != DEFAULT_PROXY:
+        words += ["--proxy", proxy]
     if graph is not None:
         words += ["--graph", graph]
     return shlex.join(words)

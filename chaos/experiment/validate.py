@@ -17,6 +17,7 @@ from chaos.checkers import Check, standard
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
+from chaos.experiment.providers import nobody
 from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
 from chaos.experiment.systems import SystemSpec
 from chaos.faults.base import Fault
@@ -317,6 +318,7 @@ _ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
     _phases: ("system", "schedule"),
     _moments: ("workload", "schedule"),
     _room_for_guards: ("guards", "schedule"),
+    nobody: ("schedule",),
     _checks: ("checks", "checks items", "expect"),
     _wall: ("limits", "recovery", "workload"),
 }

@@ -187,11 +187,22 @@ def test_a_required_environment_is_no_skip(project: pytest.Pytester, monkeypatch
     assert done.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_the_docker_backend_is_a_skip(project: pytest.Pytester) -> None:
-    """A backend that is not built yet is an environment that is absent."""
+def test_an_absent_daemon_is_a_skip(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a Docker daemon the item is skipped, and says which socket did not answer."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     done = run(project, "-rs", "--chaos-backend", "docker", "experiments")
     done.assert_outcomes(skipped=1)
-    done.stdout.fnmatch_lines(["*backend=docker is not part of this version*"])
+    done.stdout.fnmatch_lines(["*/nonexistent/docker.sock*"])
+
+
+def test_what_a_proxy_cannot_do_is_a_skip(project: pytest.Pytester) -> None:
+    """An experiment with a fault that a Toxiproxy cannot do is skipped there, with the names of those that can."""
+    refused = 'schedule=(when.at("100ms").do(faults.Refuse("redis", cut=False)).heal(after="100ms"),), checks=('
+    text = GOOD.format(id="good", seconds=1).replace("checks=(", refused).replace("checks,", "checks, faults, when,")
+    put(project, "good", text)
+    done = run(project, "-rs", "--chaos-proxy", "toxiproxy", "experiments")
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*provider-cannot*"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ EXPERIMENT = Experiment(
     schedule=(when.random(between=("0.5s", "1s")).do(faults.Kill("worker")),),
 )
 """
+KILL = 'do(faults.Kill("worker"))'
+EMBEDDED_ONLY = 'do(faults.Refuse("redis", cut=False)).heal(after="100ms")'
 THREE_MISTAKES = """
 from chaos import Experiment, faults, stores, when, workload
 
@@ -140,12 +142,25 @@ def test_tag_that_none_has_is_code_5(files: Path) -> None:
     assert json.loads(done.stdout)["exit_code"] == 5
 
 
-def test_docker_backend_is_code_4(files: Path) -> None:
-    """A backend that is not built yet is an environment that is not there, and says what to use instead."""
-    done = chaos("run", "good.py", "--backend", "docker", cwd=files)
-    assert done.returncode == 4
+def test_a_named_experiment_that_the_backend_cannot_do_is_code_2(files: Path) -> None:
+    """The problem names the fault, the line and the backends that can; nothing is started."""
+    text = (files / "good.py").read_text()
+    (files / "shape.py").write_text(text.replace('"good"', '"shape"').replace(KILL, EMBEDDED_ONLY))
+    done = chaos("run", "shape.py", "--backend", "docker", cwd=files)
+    assert done.returncode == 2
+    assert "shape.py:" in done.stderr
     assert "--backend embedded" in done.stderr
+    assert "[provider-cannot]" in done.stderr
     assert not (files / "runs").exists()
+    validated = chaos("validate", "shape.py", "--proxy", "toxiproxy", cwd=files)
+    assert (validated.returncode, chaos("validate", "shape.py", cwd=files).returncode) == (2, 0)
+
+
+def test_a_proxy_beside_containers_is_wrong_usage(files: Path) -> None:
+    """Containers bring their own Toxiproxy."""
+    done = chaos("run", "good.py", "--backend", "docker", "--proxy", "toxiproxy", cwd=files)
+    assert done.returncode == 2
+    assert "brings its own" in done.stderr
 
 
 def test_list_shows_what_there_is(files: Path) -> None:

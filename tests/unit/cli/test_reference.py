@@ -25,11 +25,19 @@ def sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("verb", sorted(chaos.commands))
+def commands(group: click.Group = chaos, before: str = "") -> dict[str, click.Command]:
+    """Return every command by its words, those of sub-groups too."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found |= commands(command, f"{name} ") if isinstance(command, click.Group) else {before + name: command}
+    return found
+
+
+@pytest.mark.parametrize("verb", sorted(commands()))
 def test_every_command_and_option_is_on_the_page(verb: str) -> None:
     """Each verb has its section, and each of its options a row there; no row is left of an option that went."""
     section = sections("commands.md")[f"`chaos {verb}`"]
-    options = [option for option in chaos.commands[verb].params if isinstance(option, click.Option)]
+    options = [option for option in commands()[verb].params if isinstance(option, click.Option)]
     assert options
     written = set(re.findall(r"^\| `(--[a-z-]+)", section, flags=re.MULTILINE))
     assert written == {option.opts[0] for option in options}
@@ -38,7 +46,7 @@ def test_every_command_and_option_is_on_the_page(verb: str) -> None:
 def test_every_section_is_a_command() -> None:
     """The page names no command that is gone."""
     assert {name for name in sections("commands.md") if name.startswith("`")} == {
-        f"`chaos {verb}`" for verb in chaos.commands
+        f"`chaos {verb}`" for verb in commands()
     }
 
 
@@ -46,7 +54,7 @@ def test_options_of_the_plugin_are_on_the_page() -> None:
     """What the plugin adds to pytest has its rows."""
     source = (ROOT / "chaos" / "pytest_plugin.py").read_text(encoding="utf-8")
     added = set(re.findall(r'"(--[a-z-]*chaos[a-z-]*)"', source))
-    assert len(added) == 4
+    assert len(added) == 5
     rows = sections("commands.md")["pytest"]
     assert {name for name in added if f"| `{name}" not in rows} == set()
     assert "`chaos_experiments`" in rows
