@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
         # Nothing passes in either direction: what needs Redis rolls back, what does not is committed and applied later.
         when.at("1s").do(faults.Partition("redis")).heal(after="1500ms"),
         # Redis executes what it is sent and its replies are lost: the classic way to apply something twice.
-        when.phase("redis.applying", nth=170).do(faults.Partition("redis", side="reply")).heal(after="1500ms"),
+        when.phase("redis.applying", nth=110).do(faults.Partition("redis", side="reply")).heal(after="1500ms"),
         # Requests are held back and delivered late: the zombie write.
         when.random(between=(7, 8)).do(faults.Partition("redis", side="request", mode="stall")).heal(after="1500ms"),
     ),

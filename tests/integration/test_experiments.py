@@ -7,13 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from chaos.experiment.loader import load_file
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
+IN_CONTAINERS = {"redis_paused.py", "redis_restarted.py"}
+"""Those that only containers can do; `tests/docker/test_environment.py` runs them there."""
 
 pytestmark = [pytest.mark.requires("redis", "kuzu", "shim"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_only_faults_on_containers_need_containers() -> None:
+    """Every other experiment runs with nothing installed; these are refused, and not passed over in silence."""
+    refused = {
+        name
+        for name in EXPERIMENTS
+        if any(loaded.refused_by("embedded") for loaded in load_file(ROOT / "experiments" / name))
+    }
+    assert refused == IN_CONTAINERS
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in IN_CONTAINERS])
 def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
     """Exit 0: passed, or failed exactly as its expectation says."""
     done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0")

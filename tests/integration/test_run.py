@@ -33,6 +33,7 @@ def test_a_run_without_faults_passes_and_its_folder_is_complete(chaos_command, t
         "report.txt",
         "logs",
         "repro.txt",
+        "wire.jsonl",
     }
     run = done.json("run.json")
     assert (run["verdict"], run["exit_code"], run["seed"]) == ("pass", 0, 5)
