@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chaos.errors import StoreUnavailable
 from chaos.transactions.coordinator import LAG_MAX
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request
 
@@ -166,7 +167,10 @@ async def test_a_failed_commit_is_settled_by_reading_the_log_anew(place: Place) 
     assert isinstance(outcomes["bad"], InDoubt)
 
     async def reopened() -> bool:
-        return system._stores.sqlite.halted is None
+        try:
+            return bool(await system._stores.sqlite.fetch("SELECT 1"))
+        except StoreUnavailable:
+            return False
 
     await until(reopened)
     outcomes["next"] = await system.transact(requests[2])
