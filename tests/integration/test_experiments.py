@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,20 @@ from chaos.experiment.loader import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
+DEEP = {
+    "flapping.py",
+    "graph_killed.py",
+    "latency.py",
+    "mid_frame_cut.py",
+    "naive_coordinator.py",
+    "partition_one_way.py",
+    "pool_poisoning.py",
+    "redis_client_retries.py",
+    "redis_killed.py",
+    "slow_redis.py",
+}
+"""Those that other tests run, or whose faults quicker tests inject; the nightly runs them all, and the gate runs them on ladybug."""
+
 IN_CONTAINERS = {"redis_paused.py", "redis_restarted.py"}
 """Those that only containers can do; `tests/docker/test_environment.py` runs them there."""
 
@@ -27,13 +42,19 @@ def test_only_faults_on_containers_need_containers() -> None:
     assert refused == IN_CONTAINERS
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in IN_CONTAINERS])
+def _cases() -> list[Any]:
+    names = [name for name in EXPERIMENTS if name not in IN_CONTAINERS]
+    return [pytest.param(name, marks=pytest.mark.deep if name in DEEP else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", _cases())
 def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
     """Exit 0: passed, or failed exactly as its expectation says."""
     done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0")
     assert done.code == 0, done.out + done.err
 
 
+@pytest.mark.deep
 @pytest.mark.requires("ladybug")
 @pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py"])
 def test_an_experiment_ends_as_declared_on_ladybug(chaos_command, name: str) -> None:
