@@ -61,12 +61,16 @@ class NothingSelected(ChaosError):
 
 
 class EnvironmentUnavailable(ChaosError):
-    """Something that a run needs is absent or broken; `remedy` says how to get it."""
+    """Something that a run needs is absent or broken; `remedy` says how to get it.
+
+    `requirement` is the name under which CHAOS_REQUIRE can demand it ("docker", "kuzu" ...), where somebody knows it.
+    """
 
     def __init__(self, what: str, remedy: str) -> None:
         """Say `what` is missing, with its name and value, and the `remedy` as an imperative clause."""
         self.what = what
         self.remedy = remedy
+        self.requirement: str | None = None
         super().__init__(f"{what}; {remedy}")
 
 

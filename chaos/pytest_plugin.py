@@ -176,7 +176,10 @@ class ExperimentItem(pytest.Item):
         return self.path, max(0, self._loaded.experiment.where.line - 1), self.name
 
     def _demand(self, backend: str, proxy: str) -> None:
-        """Skip what this place cannot do, or lacks something for; with the backend in CHAOS_REQUIRE a lack fails."""
+        """Skip what this place cannot do, or lacks something for.
+
+        A lack fails instead when CHAOS_REQUIRE names the thing, or the backend.
+        """
         from chaos.errors import EnvironmentUnavailable
         from chaos.experiment.needs import demand
         from chaos.experiment.venues import provider
@@ -186,7 +189,8 @@ class ExperimentItem(pytest.Item):
         try:
             demand(self._loaded.experiment, backend=backend, proxy=proxy)
         except EnvironmentUnavailable as error:
-            if backend in [name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",")]:
+            demanded = {name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",")}
+            if demanded & {backend, error.requirement}:
                 pytest.fail(f"CHAOS_REQUIRE={os.environ['CHAOS_REQUIRE']} and yet {error}", pytrace=False)
             pytest.skip(str(error))
 

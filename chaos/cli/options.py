@@ -55,3 +55,11 @@ def chosen_seeds(seed: int | None, seeds: tuple[int, ...] | None) -> tuple[int, 
     if seeds is not None:
         return seeds
     return (draw_seed() if seed is None else seed,)
+
+
+def require_sense(backend: str, proxy: str, *, wire: bool = False) -> None:
+    """Refuse a proxy of its own for a backend that brings one, and a journal of frames where nobody reads them."""
+    if backend != DEFAULT_BACKEND and proxy != DEFAULT_PROXY:
+        raise click.UsageError(f"--backend {backend} brings its own Toxiproxy; leave --proxy {proxy} out")
+    if wire and (backend, proxy) != (DEFAULT_BACKEND, DEFAULT_PROXY):
+        raise click.UsageError("a Toxiproxy reads no frames; use --wire with the embedded backend and proxy")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from chaos.cli.options import AS_JSON, BACKEND, PATHS, PROXY, SEED, TAGS, Seeds, chosen_seeds
+from chaos.cli.options import AS_JSON, BACKEND, PATHS, PROXY, SEED, TAGS, Seeds, chosen_seeds, require_sense
 from chaos.cli.outcome import answering, echo_json, told
 from chaos.cli.speech import say
-from chaos.errors import EnvironmentUnavailable
+from chaos.errors import EnvironmentUnavailable, NothingSelected
 from chaos.exit_codes import ExitCode, merge
-from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
 if TYPE_CHECKING:
     from chaos.errors import Problem
@@ -62,9 +61,11 @@ def run(
     from chaos.experiment.venues import provider
 
     chosen = chosen_seeds(seed, seeds)
-    _require_sense(backend, proxy)
+    require_sense(backend, proxy, wire=wire)
     loaded, refused = split(load(paths, tags=tags), provider(backend, proxy), paths)
     _tell_refused(refused)
+    if not loaded:
+        raise NothingSelected("no experiment is left that can take place here")
     plans = [item.plan(number) for item in loaded for number in chosen]
     options = _options(backend=backend, proxy=proxy, graph=graph, wire=wire, keep=keep, out=out)
     results = run_all(plans, options, quiet=as_json)
@@ -75,12 +76,6 @@ def run(
     elif len(plans) > 1:
         _summarize(results, len(plans))
     return code
-
-
-def _require_sense(backend: str, proxy: str) -> None:
-    """Refuse a proxy of its own for a backend that brings one."""
-    if backend != DEFAULT_BACKEND and proxy != DEFAULT_PROXY:
-        raise click.UsageError(f"--backend {backend} brings its own Toxiproxy; leave --proxy {proxy} out")
 
 
 def _tell_refused(refused: Sequence[tuple[Loaded, list[Problem]]]) -> None:

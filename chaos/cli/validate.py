@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT
+from chaos.cli.options import AS_JSON, DEFAULT_PATHS, PATHS_OR_DEFAULT, require_sense
 from chaos.cli.outcome import answering, echo_json
 from chaos.cli.speech import say
 from chaos.errors import PlanError
@@ -26,6 +26,7 @@ def validate(paths: tuple[str, ...], backend: str | None, proxy: str | None, as_
     from chaos.experiment.loader import load
     from chaos.experiment.venues import provider
 
+    require_sense(backend or DEFAULT_BACKEND, proxy or DEFAULT_PROXY)
     loaded = load(paths or DEFAULT_PATHS)
     if backend or proxy:
         name = provider(backend or DEFAULT_BACKEND, proxy or DEFAULT_PROXY)

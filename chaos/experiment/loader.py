@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 import traceback
@@ -92,7 +93,7 @@ def execute(path: Path) -> ModuleType:
     """Run the file as a module of a private name and return it; sys.modules and sys.path end as they began.
 
     While it runs the module is in sys.modules, because dataclasses look there for their annotations. No
-    bytecode is written. Whatever the file raises passes through.
+    bytecode is written. What it prints goes to stderr, since stdout is for results. Whatever it raises passes through.
     """
     name = f"_chaos_experiment_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     module = ModuleType(name, f"The experiments of {path}.")
@@ -100,7 +101,8 @@ def execute(path: Path) -> ModuleType:
     paths = list(sys.path)
     sys.modules[name] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102  # the user's own file
+        with contextlib.redirect_stdout(sys.stderr):
+            exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102  # the user's own file
     finally:
         sys.modules.pop(name, None)
         sys.path[:] = paths

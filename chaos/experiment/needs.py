@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from chaos.errors import EnvironmentUnavailable
 from chaos.experiment.experiment import Experiment
@@ -10,6 +12,9 @@ from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
 ENGINE_PACKAGES = {"kuzu": "pip install kuzu", "ladybug": "pip install 'chaos-harness[ladybug]'"}
 """Graph engines by module name, each with the way to get it."""
+
+Look = tuple[str, Callable[[], object]]
+"""The name of a requirement, and what raises EnvironmentUnavailable when it is not here."""
 
 
 def demand(
@@ -19,36 +24,45 @@ def demand(
     proxy: str = DEFAULT_PROXY,
     graph: str | None = None,
 ) -> None:
-    """Raise EnvironmentUnavailable, with the remedy, for the first thing that is not here.
+    """Raise EnvironmentUnavailable, with its name and the remedy, for the first thing that is not here.
 
     Looks for the backend, the Redis-compatible server, the graph engine (`graph` instead of the experiment's
     own when given), and the file shim if a fault needs it. What is here may still fail to start.
     """
-    _demand_servers(backend, proxy)
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
-    if importlib.util.find_spec(engine) is None:
-        raise EnvironmentUnavailable(f"graph engine {engine} is not installed", ENGINE_PACKAGES[engine])
     kinds = {fault.kind for rule in experiment.schedule for fault in rule.faults}
     on_files = sorted(kind for kind in kinds if kind.startswith("disk."))
+    looks = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
     if on_files:
-        from chaos.faults.disk import library
+        looks.append(("shim", partial(_demand_shim, on_files)))
+    for requirement, look in looks:
+        try:
+            look()
+        except EnvironmentUnavailable as error:
+            error.requirement = requirement
+            raise
 
-        available, reason = library.available()
-        if not available:
-            raise EnvironmentUnavailable(f"{', '.join(on_files)} need the file shim: {reason}", "see `chaos doctor`")
 
-
-def _demand_servers(backend: str, proxy: str) -> None:
-    """Raise for a daemon that does not answer, or a server program that is not here."""
+def _servers(backend: str, proxy: str) -> list[Look]:
+    """Return what must be here to start the servers, by name, each with a look that raises when it is not."""
     if backend != DEFAULT_BACKEND:
         from chaos.backends.docker.client import demand_daemon
 
-        demand_daemon()
-        return
+        return [("docker", demand_daemon)]
     from chaos.backends.redis_server import find_server
+    from chaos.backends.toxiproxy_server import find_toxiproxy
 
-    find_server()
-    if proxy != DEFAULT_PROXY:
-        from chaos.backends.toxiproxy_server import find_toxiproxy
+    return [("redis", find_server), *([("toxiproxy", find_toxiproxy)] if proxy != DEFAULT_PROXY else [])]
 
-        find_toxiproxy()
+
+def _demand_engine(engine: str) -> None:
+    if importlib.util.find_spec(engine) is None:
+        raise EnvironmentUnavailable(f"graph engine {engine} is not installed", ENGINE_PACKAGES[engine])
+
+
+def _demand_shim(kinds: Sequence[str]) -> None:
+    from chaos.faults.disk import library
+
+    available, reason = library.available()
+    if not available:
+        raise EnvironmentUnavailable(f"{', '.join(kinds)} need the file shim: {reason}", "see `chaos doctor`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -32,25 +33,31 @@ class RunFolder:
         self.started = datetime.now(UTC)
         stamp = self.started.strftime("%Y%m%dT%H%M%S.%f")[:-3]
         self._out = out.absolute()
-        for attempt in range(100):
-            suffix = f"-{attempt}" if attempt else ""
-            self.path = self._out / experiment / f"{stamp}Z-s{seed}{suffix}"
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.mkdir(mode=0o700)
-                break
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise EnvironmentUnavailable(
-                    f"cannot make the run folder {self.path}: {error.strerror or error}",
-                    "choose a writable place with --out DIR",
-                ) from error
+        try:
+            (self._out / experiment).mkdir(parents=True, exist_ok=True)
+            self.path = self._make(self._out / experiment / f"{stamp}Z-s{seed}")
+        except OSError as error:
+            raise EnvironmentUnavailable(
+                f"cannot make a run folder in {self._out / experiment}: {error.strerror or error}",
+                "choose a writable place with --out DIR",
+            ) from error
         self.live = self.path / "live"
         self.data = self.live / "data"
         self.control = self.live / "shim.control"
         self.logs = self.path / "logs"
         self.stores = self.path / "stores"
+
+    @staticmethod
+    def _make(path: Path) -> Path:
+        """Make a folder that nobody had before: `path`, or with a number behind it. Raises OSError."""
+        for attempt in itertools.count():
+            candidate = path.with_name(f"{path.name}-{attempt}") if attempt else path
+            try:
+                candidate.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            return candidate
+        raise AssertionError("numbers do not end")
 
     def prepare(self) -> None:
         """Make the sub-folders and point `latest` here."""

@@ -113,7 +113,7 @@ def test_a_named_file_is_not_imported_as_a_test_module_too(project: pytest.Pytes
     put(project, "counts", "print('executed')\n" + GOOD.format(id="counts", seconds=1) + "\ntest_nothing = print\n")
     done = run(project, "--collect-only", "-q", "-s", "experiments/counts.py")
     assert [line for line in done.outlines if "::" in line] == ["experiments/counts.py::counts[seed=0]"]
-    assert done.outlines.count("executed") == 1
+    assert [*done.outlines, *done.errlines].count("executed") == 1
 
 
 def test_globs_choose_the_files(project: pytest.Pytester) -> None:
@@ -185,6 +185,25 @@ def test_a_required_environment_is_no_skip(project: pytest.Pytester, monkeypatch
     done = run(project, "experiments")
     done.assert_outcomes(errors=1)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("requirement", "variable", "options"),
+    [
+        ("redis", "CHAOS_REDIS_SERVER", ()),
+        ("toxiproxy", "CHAOS_TOXIPROXY", ("--chaos-proxy", "toxiproxy")),
+        ("docker", "DOCKER_HOST", ("--chaos-backend", "docker")),
+    ],
+)
+def test_each_thing_can_be_required_by_name(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, requirement: str, variable: str, options: tuple[str, ...]
+) -> None:
+    """CHAOS_REQUIRE may name what lacks and not only the backend; then its absence breaks the session."""
+    monkeypatch.setenv(variable, "unix:///nonexistent" if requirement == "docker" else "/nonexistent")
+    monkeypatch.setenv("CHAOS_REQUIRE", f"shim, {requirement}")
+    run(project, *options, "experiments").assert_outcomes(errors=1)
+    monkeypatch.setenv("CHAOS_REQUIRE", "kuzu")
+    run(project, *options, "experiments").assert_outcomes(skipped=1)
 
 
 def test_an_absent_daemon_is_a_skip(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,21 @@ def test_a_proxy_beside_containers_is_wrong_usage(files: Path) -> None:
     assert "brings its own" in done.stderr
 
 
+def test_frames_are_not_asked_of_a_toxiproxy(files: Path) -> None:
+    """It reads none, so the wish is refused before anything starts."""
+    done = chaos("run", "good.py", "--proxy", "toxiproxy", "--wire", cwd=files)
+    assert (done.returncode, "reads no frames" in done.stderr) == (2, True)
+
+
+def test_a_folder_of_which_nothing_can_take_place_here(files: Path) -> None:
+    """Not one run is not a pass."""
+    (files / "only").mkdir()
+    text = (files / "good.py").read_text()
+    (files / "only" / "shape.py").write_text(text.replace('"good"', '"shape"').replace(KILL, EMBEDDED_ONLY))
+    done = chaos("run", "only", "--proxy", "toxiproxy", cwd=files)
+    assert (done.returncode, "no experiment is left" in done.stderr) == (5, True), done.stderr
+
+
 def test_list_shows_what_there_is(files: Path) -> None:
     """The list has file, id, tags and hypothesis, for people and as JSON."""
     shown, as_json = chaos("list", "good.py", cwd=files), chaos("list", "good.py", "--json", cwd=files)

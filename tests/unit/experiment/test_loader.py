@@ -56,6 +56,13 @@ def test_file_is_loaded(folder: Path) -> None:
     assert (loaded.experiment.where.file, loaded.experiment.where.line) == (str(folder / "one.py"), 4)
 
 
+def test_what_a_file_prints_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to stderr, so that one JSON document stays one."""
+    write("one.py", good("one") + "\nprint('hello')\n")
+    load(["one.py"])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_folder_is_loaded_in_order() -> None:
     """A folder means its Python files by name, without those that start with an underscore, each file once."""
     write("all/b.py", good("b"))

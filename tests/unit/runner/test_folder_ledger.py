@@ -29,12 +29,21 @@ def test_two_runs_at_the_same_moment_differ(tmp_path: Path) -> None:
     assert len(paths) == 20
 
 
-def test_a_place_that_cannot_be_written_is_an_environment_error(tmp_path: Path) -> None:
-    """A file where the folder should be is told with the way out, and nothing is left."""
-    (tmp_path / "runs").write_text("not a folder")
+@pytest.mark.parametrize("name", ["runs", "runs/sample"])
+def test_a_place_that_cannot_be_written_is_an_environment_error(tmp_path: Path, name: str) -> None:
+    """A file where a folder should be is told with the way out, and stays as it was."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("not a folder")
     with pytest.raises(EnvironmentUnavailable, match="--out"):
         RunFolder(tmp_path / "runs", "sample", 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / name).read_text() == "not a folder"
+
+
+def test_a_link_to_nowhere_is_an_environment_error(tmp_path: Path) -> None:
+    """The kernel says that it exists, and nothing can be made in it."""
+    (tmp_path / "runs").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(EnvironmentUnavailable, match="--out"):
+        RunFolder(tmp_path / "runs", "sample", 1)
 
 
 def test_json_is_replaced_whole(tmp_path: Path) -> None:
