@@ -32,7 +32,7 @@ def demand(
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
     kinds = {fault.kind for rule in experiment.schedule for fault in rule.faults}
     on_files = sorted(kind for kind in kinds if kind.startswith("disk."))
-    looks = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
+    looks: list[Look] = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
     if on_files:
         looks.append(("shim", partial(_demand_shim, on_files)))
     for requirement, look in looks:
