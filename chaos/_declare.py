@@ -100,3 +100,17 @@ class Declared:
             yield self.problem(
                 f"{name}={value!r}) must be between {low:g} and {high:g}", f"change {name}", "out-of-range"
             )
+
+    def bad_count(self, name: str, low: int, high: int) -> Iterator[Problem]:
+        """Yield a problem unless attribute `name` is a whole number within [low, high]."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            yield self.problem(
+                f"{name}={value!r}) must be a whole number between {low} and {high}", f"change {name}", "out-of-range"
+            )
+
+    def bad_flag(self, name: str) -> Iterator[Problem]:
+        """Yield a problem unless attribute `name` is True or False."""
+        value = getattr(self, name)
+        if not isinstance(value, bool):
+            yield self.problem(f"{name}={value!r}) must be True or False", f"change {name}", "not-a-choice")

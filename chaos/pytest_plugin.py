@@ -27,7 +27,6 @@ _SEEDS = "--chaos-seeds"
 _BACKENDS = ("embedded", "docker", "compose")  # as in chaos.experiment.venues, which is not imported before use
 _PROXIES = ("embedded", "toxiproxy")
 _SKIPPED = ("_*", "test_*", "conftest.py")
-_SIGNALLED = 128
 _WITNESSES = 5
 _OWNERS: pytest.StashKey[dict[str, Where]] = pytest.StashKey()
 """Where each id of the session was first declared."""
@@ -160,8 +159,8 @@ class ExperimentItem(pytest.Item):
         result = run_blocking(plan, options)
         self.user_properties += [("verdict", result.verdict), ("folder", str(result.folder or ""))]
         self._result = result
-        if result.exit_code >= _SIGNALLED:
-            _end_session(result)
+        if result.signal is not None:
+            _end_session(result.signal, result)
         if result.verdict in ("not_started", "not_healed", "harness_failed"):
             pytest.fail(failure_text(result, repeat_line(plan, backend=backend, proxy=proxy)), pytrace=False)
 
@@ -215,8 +214,8 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
     return [*lines, f"  and {rest} more, in the folder's checks/{verdict.name}.json"] if rest > 0 else lines
 
 
-def _end_session(result: RunResult) -> NoReturn:
+def _end_session(signal_number: int, result: RunResult) -> NoReturn:
     """End the session as the signal would have: pytest's own way for Ctrl-C, its number for the others."""
-    if result.exit_code - _SIGNALLED == signal.SIGINT:
+    if signal_number == signal.SIGINT:
         raise KeyboardInterrupt
     pytest.exit(f"{result.experiment_id}: {result.message}", returncode=result.exit_code)

@@ -47,14 +47,15 @@ class Outbox:
 
     async def transact(self, request: Request) -> Outcome:
         """Commit the entry with its place in the outbox, then deliver as far as the deadline allows."""
+        deadline = asyncio.get_running_loop().time() + request.deadline_s  # one for both parts
         try:
-            async with asyncio.timeout(request.deadline_s), self.lock:
+            async with asyncio.timeout_at(deadline), self.lock:
                 position = self._commit(request)
                 await self.site.phase("outbox.committed", request.token, "sqlite")
         except TimeoutError:
             return InDoubt(reason="the deadline passed before the commit")
         try:
-            async with asyncio.timeout(request.deadline_s), self.lock:
+            async with asyncio.timeout_at(deadline), self.lock:
                 await self._deliver()
         except (RedisError, OSError, TimeoutError):
             return Committed(csn=position, applied=False)

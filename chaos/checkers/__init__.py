@@ -1,6 +1,6 @@
 """Pure functions from a history to a verdict, one property a file. No check opens a connection.
 
-`chaos.checks` for users: `checks.standard()`, or a tuple of single ones, or one's own below `checks.Check`.
+`chaos.checks` for users: `checks.standard()`, or a tuple of single ones.
 """
 
 from chaos.checkers.atomic import Atomic

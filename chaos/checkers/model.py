@@ -108,7 +108,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Check(Protocol):
-    """Judges one property. A frozen value; write your own and put it among an experiment's `checks`."""
+    """Judges one property. A frozen value, one of `chaos.checkers.standard()`."""
 
     name: ClassVar[str]
 

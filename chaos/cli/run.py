@@ -95,7 +95,7 @@ def run_all(plans: Sequence[Plan], options: dict[str, Any], *, quiet: bool) -> l
     for plan in plans:
         result = _run_one(plan, RunOptions(seed=plan.seed, **options), quiet=quiet)
         results.append(result)
-        if result.exit_code >= 128:
+        if result.signal is not None:
             break
     return results
 

@@ -46,7 +46,7 @@ class Guards(Declared):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for a count outside 0 to 100000."""
         for name in ("before", "during", "after"):
-            yield from self.bad_number(name, 0, 100_000)
+            yield from self.bad_count(name, 0, 100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Experiment(Declared):
     hypothesis: one sentence that the run can refute.
     stores: SQLite, Redis and Graph, each once. workload: what the clients do, and for how long.
     steady_state: probes that must hold before the first fault and after the last heal.
-    schedule: rules of when, which fault, until when. checks: what is judged; None means all standard ones.
+    schedule: rules of when, which fault, until when. checks: what is judged; all standard ones by default.
     expect: None when everything must hold, else the `KnownFailure` that must be seen.
     Nothing here raises for a bad value; `chaos validate` tells every mistake at once.
     """

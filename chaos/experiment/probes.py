@@ -41,7 +41,7 @@ class Commits(Probe):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for a count outside 1 to 10000, and for a bad `within`."""
         yield from super().problems()
-        yield from self.bad_number("at_least", 1, 10_000)
+        yield from self.bad_count("at_least", 1, 10_000)
 
     def arguments(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values, times in seconds."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from chaos._declare import Declared, seconds
+from chaos._declare import Declared, Duration, seconds
 from chaos.checkers import Check, standard
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
@@ -22,6 +22,7 @@ from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
 from chaos.experiment.systems import SystemSpec
 from chaos.faults.base import Fault
 from chaos.stores.spec import StoreSpec
+from chaos.workload import KINDS
 
 STORES = ("sqlite", "redis", "graph")
 NETWORKED = ("redis",)
@@ -31,7 +32,7 @@ NETWORKED = ("redis",)
 class _Workload(Protocol):
     """What must be there for a value to be taken for a workload (see `chaos.workload.base.Workload`)."""
 
-    seconds: float
+    seconds: Duration
 
     def problems(self) -> Iterator[Problem]:
         """Yield its mistakes."""
@@ -127,6 +128,20 @@ def _parts(experiment: Experiment, misshapen: Container[str]) -> Iterator[Declar
     for name in ("stores", "steady_state", "schedule"):
         if name not in misshapen:
             yield from (item for item in getattr(experiment, name) if _is(item, _SEQUENCES[name][0]))
+
+
+def _workload(experiment: Experiment) -> Iterator[Problem]:
+    """The worker, a process of its own, can make the workload again."""
+    workload = experiment.workload
+    if any(workload.problems()):
+        return
+    kind = workload.to_config().get("kind")
+    if kind not in KINDS:
+        yield experiment.problem(
+            f"workload=...) must be of a kind that the worker can make again: {', '.join(KINDS)}, not {kind!r}",
+            "use workload.Transfers(...); what a transaction does is decided by the system (systems.Own)",
+            "foreign-workload",
+        )
 
 
 def _stores(experiment: Experiment) -> Iterator[Problem]:
@@ -313,6 +328,7 @@ def _closest(name: object, known: Iterable[str]) -> str:
 
 
 _ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
+    _workload: ("workload",),
     _stores: ("stores", "stores items"),
     _targets: ("stores", "stores items", "schedule"),
     _phases: ("system", "schedule"),

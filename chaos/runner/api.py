@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import FrameType
 
+from chaos.exit_codes import ExitCode
 from chaos.experiment.plan import Plan
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.run import Run
@@ -63,9 +64,12 @@ async def _run_with_signals(plan: Plan, options: RunOptions, progress: Progress 
         except asyncio.CancelledError:
             if not received:
                 raise
-            return one.interrupted(received[0])
-    # A signal that came while the run was being judged: the verdict stands, and the series ends.
-    return replace(result, exit_code=128 + received[0]) if received else result
+            return replace(one.interrupted(received[0]), signal=received[0])
+    if not received:
+        return result
+    # It came while the run was being judged: the verdict stands, and the series ends. "Not healed" stays.
+    not_healed = result.exit_code == ExitCode.NOT_HEALED
+    return replace(result, exit_code=result.exit_code if not_healed else 128 + received[0], signal=received[0])
 
 
 def run_blocking(plan: Plan, options: RunOptions, progress: Progress | None = None) -> RunResult:

@@ -38,7 +38,7 @@ class RunResult:
 
     verdict: pass, fail, inconclusive, not_started, not_healed, harness_failed or interrupted. folder: None when
     none could be made. message: why it did not start, or what failed. report: the text of report.txt, if any.
-    repeat: the command that repeats the run.
+    repeat: the command that repeats the run. signal: the number of one that came while it went on; no run follows it.
     """
 
     experiment_id: str
@@ -50,6 +50,7 @@ class RunResult:
     message: str | None
     repeat: str
     report: str | None = None
+    signal: int | None = None
 
 
 @dataclass(frozen=True)

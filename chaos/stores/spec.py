@@ -38,7 +38,7 @@ class SQLite(StoreSpec):
     def problems(self) -> Iterator[Problem]:
         """Yield every bad setting."""
         yield from self.bad_choice("synchronous", ("EXTRA", "FULL", "NORMAL", "OFF"))
-        yield from self.bad_number("readers", 1, 32)
+        yield from self.bad_count("readers", 1, 32)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Graph(StoreSpec):
     def problems(self) -> Iterator[Problem]:
         """Yield every bad setting."""
         yield from self.bad_choice("engine", ("kuzu", "ladybug"))
-        yield from self.bad_number("buffer_pool_mb", 16, 65_536)
-        yield from self.bad_number("max_db_size_mb", 64, 1_048_576)
+        yield from self.bad_count("buffer_pool_mb", 16, 65_536)
+        yield from self.bad_count("max_db_size_mb", 64, 1_048_576)
         size = self.max_db_size_mb
         if isinstance(size, int) and size > 0 and size & (size - 1):
             yield self.problem(

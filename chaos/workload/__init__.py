@@ -8,9 +8,12 @@ from typing import Any
 from chaos.workload.base import Workload
 from chaos.workload.transfers import Transfers
 
-__all__ = ["Transfers", "Workload", "load"]
+__all__ = ["KINDS", "Transfers", "Workload", "load"]
 
 _KINDS = {"transfers": Transfers.from_config}
+
+KINDS = tuple(_KINDS)
+"""What `to_config()["kind"]` may be."""
 
 
 def load(config: Mapping[str, Any]) -> Workload:

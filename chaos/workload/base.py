@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
+from chaos._declare import Duration
 from chaos.history.model import StoreImage
 
 Statement = tuple[str, Mapping[str, Any]]
@@ -123,8 +124,8 @@ class Workload(Protocol):
         """Transactions per second over all clients."""
 
     @property
-    def seconds(self) -> float:
-        """How long the load lasts."""
+    def seconds(self) -> Duration:
+        """How long the load lasts: seconds, or text such as "5s"."""
 
     @property
     def deadline_s(self) -> float:

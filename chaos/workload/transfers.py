@@ -53,7 +53,7 @@ class Transfers(Declared):
     accounts: int = 16
     clients: int = 4
     rate: float = 60
-    seconds: float = 10
+    seconds: Duration = 10
     deadline: Duration = "1s"
     initial: int = 100
     reads_redis: bool = True
@@ -65,12 +65,13 @@ class Transfers(Declared):
 
     def problems(self) -> Iterator[Problem]:
         """Yield every parameter that is out of range."""
-        yield from self.bad_number("accounts", 2, 10_000)
-        yield from self.bad_number("clients", 1, 256)
+        yield from self.bad_count("accounts", 2, 10_000)
+        yield from self.bad_count("clients", 1, 256)
         yield from self.bad_number("rate", 0.1, 10_000)
-        yield from self.bad_number("seconds", 0.1, 86_400)
+        yield from self.bad_duration("seconds", low_s=0.1, high_s=86_400)
         yield from self.bad_duration("deadline", low_s=0.01, high_s=60)
-        yield from self.bad_number("initial", 0, 1_000_000_000)
+        yield from self.bad_count("initial", 0, 1_000_000_000)
+        yield from self.bad_flag("reads_redis")
 
     def to_config(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values, times in seconds."""
@@ -79,7 +80,7 @@ class Transfers(Declared):
             "accounts": self.accounts,
             "clients": self.clients,
             "rate": self.rate,
-            "seconds": self.seconds,
+            "seconds": seconds(self.seconds),
             "deadline_s": self.deadline_s,
             "initial": self.initial,
             "reads_redis": self.reads_redis,

@@ -36,7 +36,7 @@ class MemoryLimit(ContainerFault):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for a bad store or bound."""
         yield from super().problems()
-        yield from self.bad_number("limit_bytes", LIMIT_BYTES_MIN, LIMIT_BYTES_MAX)
+        yield from self.bad_count("limit_bytes", LIMIT_BYTES_MIN, LIMIT_BYTES_MAX)
 
     async def inject(self, levers: Levers, fault_id: str, rng: Random) -> Injection:
         """Set the bound; whether it hurts shows when the server wants more."""

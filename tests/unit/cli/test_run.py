@@ -35,7 +35,7 @@ def run_blocking(plan, options, progress=None):
     assert progress is not None or not os.isatty(2)
     if progress is not None:
         progress.update(api.Snapshot("load", 1.0, 1, (), 1.0))
-    return api.RunResult("one", 1, "interrupted", 129, None, (), "SIGHUP", "again")
+    return api.RunResult("one", 1, "interrupted", 129, None, (), "SIGHUP", "again", signal=1)
 
 api.run_blocking = run_blocking
 sys.stdin.readline()  # until the terminal is gone
@@ -58,7 +58,9 @@ def ending(code: int, verdict: str) -> Callable[..., RunResult]:
     """Return a runner whose every run ends with a verdict."""
 
     def run_blocking(plan: Plan, options: RunOptions, progress: object = None) -> RunResult:
-        return RunResult("one", plan.seed, verdict, code, None, (), "said why", api.repeat_command(plan, options))
+        repeat = api.repeat_command(plan, options)
+        signal = code - 128 if code > 128 else None
+        return RunResult("one", plan.seed, verdict, code, None, (), "said why", repeat, signal=signal)
 
     return run_blocking
 

@@ -52,6 +52,14 @@ class MyCheck:
         return Verdict(name=self.name, valid="valid", summary="fine")
 
 
+class Strange(workload.Transfers):
+    """A workload that the worker could not make again."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Describe it by a name that only this file knows."""
+        return {**super().to_config(), "kind": "strange"}
+
+
 def experiment(**changes: Any) -> Experiment:
     """Return a good experiment with some fields changed."""
     given: dict[str, Any] = {
@@ -124,9 +132,15 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
         ({"workload": None}, ["wrong-kind"]),
         ({"workload": stores.SQLite()}, ["wrong-kind"]),
         ({"workload": workload.Transfers(clients=0)}, ["out-of-range"]),
+        ({"workload": workload.Transfers(clients=1.5, accounts=2.5, initial=0.5)}, ["out-of-range"] * 3),
+        ({"workload": workload.Transfers(reads_redis="no")}, ["not-a-choice"]),
+        ({"workload": workload.Transfers(seconds="soon")}, ["not-a-time"]),
+        ({"workload": workload.Transfers(seconds="5s")}, []),
+        ({"workload": Strange()}, ["foreign-workload"]),
         ({"recovery": "10s"}, ["wrong-kind"]),
         ({"recovery": Recovery(budget="1ms", hold="11m")}, ["out-of-range", "out-of-range", "wall-too-short"]),
         ({"guards": Guards(during=-1)}, ["out-of-range"]),
+        ({"guards": Guards(before=0.5)}, ["out-of-range"]),
         ({"limits": Limits(wall="9s")}, ["wall-too-short"]),
         ({"limits": Limits(wall="never")}, ["not-a-time"]),
         ({"stores": stores.SQLite()}, ["wrong-kind"]),
