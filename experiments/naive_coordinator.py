@@ -12,7 +12,8 @@ EXPERIMENT = Experiment(
     schedule=(
         when.phase("sqlite.committed", nth=60).do(faults.Kill("worker")),
         when.phase("redis.applied", nth=120).do(faults.Kill("worker")),
-        when.at("3500ms").do(faults.Partition("redis", side="reply")).heal(after="500ms"),
+        # Counted in commits like the others: a moment in time could fall into the restart of the worker.
+        when.phase("redis.applied", nth=150).do(faults.Partition("redis", side="reply")).heal(after="500ms"),
     ),
     # It keeps no log, so nothing ever brings the stores back together: no need to wait 10 s for that.
     recovery=Recovery(budget="3s", hold="500ms"),

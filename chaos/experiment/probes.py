@@ -27,9 +27,7 @@ class Probe(Declared):
 
 @dataclass(frozen=True)
 class PingAll(Probe):
-    """Every store answers a trivial request within `within` of being asked."""
-
-    within: Duration = "1s"
+    """Every store answers a trivial request; asked again and again until that, for `within` at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

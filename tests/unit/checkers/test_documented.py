@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ("docs/reference/history.md", "docs/reference/checks.md")
+PAGES = ("docs/reference/history.md",)
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
