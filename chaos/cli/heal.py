@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,8 @@ def heal(out: Path, urls: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     proxies. Touches nothing that is not marked as ours, nor what belongs to a run that is going on. The code is 0
     when nothing is left that could be removed, 6 when something resists.
     """
+    import asyncio
+
     from chaos.runner.leftovers import heal as do
 
     found, healed = asyncio.run(do(out, urls, dry_run=dry_run))
