@@ -25,6 +25,7 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 from chaos._channel import Channel
 from chaos._process import Child
 from chaos.backends.docker import sweep
+from chaos.backends.docker.archive import unpack
 from chaos.backends.docker.client import Calls, DaemonError, connect, demand_daemon
 from chaos.backends.docker.containers import Plug, StoreContainer
 from chaos.backends.docker.images import REDIS_VARIABLE, TOXIPROXY_VARIABLE, Image, obtain
@@ -375,4 +376,4 @@ class DockerEnvironment(ContainerEnvironment):
         assert self._client is not None
         pieces, _ = self._client.api.get_archive(self._ids["redis"], "/data/.")
         with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
-            archive.extractall(self._data / "redis", filter="data")
+            unpack(archive, self._data / "redis")
