@@ -1,7 +1,7 @@
 """Finding and removing what runs leave in a docker daemon: containers, networks and volumes, by label only.
 
 Everything that a run makes in a daemon carries three labels: the run, the harness process, and the place where that
-process lives (a host name and a pid namespace: a process number means nothing elsewhere). What carries no such label
+process lives (machine and pid namespace: a process number means nothing elsewhere). What carries no such label
 is never touched.
 
 The guardian uses this file without the package, so it imports the standard library only and speaks HTTP to the
@@ -36,6 +36,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  # an addr
 NO_BOUND_BYTES = 2**50
 """What is asked for to take a bound of memory away: the daemon takes neither 0 (unchanged) nor -1 (too small)."""
 
+_MACHINE_ID = Path("/etc/machine-id")
 _TIMEOUT_S = 10.0
 _TRIES = 20
 _PAUSE_S = 0.1
@@ -100,12 +101,25 @@ def harness_labels(run_id: str) -> dict[str, str]:
 
 
 def place() -> str:
-    """Return what tells this machine and its pid namespace from others that use the same daemon."""
+    """Return what tells this machine and its pid namespace from others that use the same daemon.
+
+    Neither is enough: the first pid namespace has the same number everywhere, and so has many a machine its name.
+    """
     try:
         namespace = Path("/proc/self/ns/pid").readlink().name
     except OSError:
         namespace = "-"
-    return f"{platform.node()}/{namespace}"
+    return f"{platform.node()}{_machine()}/{namespace}"
+
+
+def _machine() -> str:
+    """Return what stands for this installation of a system; empty where it has no id (machine-id(5))."""
+    try:
+        text = _MACHINE_ID.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+    # The id itself must not be shown to others, says its manual page.
+    return f"/{hashlib.sha256(f'chaos {text}'.encode()).hexdigest()[:8]}" if text else ""
 
 
 def start_time(pid: int) -> str | None:
@@ -140,12 +154,18 @@ class Daemon:
     """A docker daemon, asked over its socket; every call opens a connection of its own."""
 
     def __init__(self, address: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
-        """Nothing is opened yet. Raises ValueError for an address of a kind that cannot be spoken to."""
+        """Nothing is opened yet. Raises ValueError for an address that is malformed, or of a kind unknown here."""
         self.address = address or daemon_address()
         self._timeout_s = timeout_s
         self._prefix: str | None = None
-        if urlsplit(self.address).scheme not in ("unix", "tcp", "http", "https"):
+        parts = urlsplit(self.address)
+        if parts.scheme not in ("unix", "tcp", "http", "https"):
             raise ValueError(f"{self.address} is neither a socket (unix://) nor an address (tcp://)")
+        self._host, self._port = parts.hostname or "localhost", parts.port
+        try:
+            http.client.HTTPConnection(self._host)  # looks at the name, and opens nothing
+        except http.client.InvalidURL as error:
+            raise ValueError(str(error)) from error
 
     def version(self) -> dict[str, Any]:
         """Return what the daemon says of itself: Version, ApiVersion, Os ..."""
@@ -209,13 +229,12 @@ class Daemon:
         parts = urlsplit(self.address)
         if parts.scheme == "unix":
             return _OverSocket(parts.path or parts.netloc, self._timeout_s)
-        host = parts.hostname or "localhost"
         if parts.scheme == "https" or os.environ.get("DOCKER_TLS_VERIFY"):
             certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
             context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
             context.load_cert_chain(str(certificates / "cert.pem"), str(certificates / "key.pem"))
-            return http.client.HTTPSConnection(host, parts.port or 2376, timeout=self._timeout_s, context=context)
-        return http.client.HTTPConnection(host, parts.port or 2375, timeout=self._timeout_s)
+            return http.client.HTTPSConnection(self._host, self._port or 2376, timeout=self._timeout_s, context=context)
+        return http.client.HTTPConnection(self._host, self._port or 2375, timeout=self._timeout_s)
 
 
 class _OverSocket(http.client.HTTPConnection):
