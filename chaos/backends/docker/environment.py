@@ -212,7 +212,7 @@ class DockerEnvironment(ContainerEnvironment):
         if self._client is None:
             return []
         try:
-            return sweep.remove(self._run_id).stuck
+            return sweep.remove(self._run_id, quiet_s=0).stuck
         except OSError as error:
             return [f"containers, network and volume labelled {sweep.RUN_LABEL}={self._run_id}: {error}"]
         finally:

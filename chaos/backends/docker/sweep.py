@@ -36,6 +36,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  # an addr
 NO_BOUND_BYTES = 2**50
 """What is asked for to take a bound of memory away: the daemon takes neither 0 (unchanged) nor -1 (too small)."""
 
+QUIET_S = 1.0
+"""How long nothing of a dead run may turn up before it is taken for gone; a daemon makes a network in 0.1 s."""
+
 _MACHINE_ID = Path("/etc/machine-id")
 _TIMEOUT_S = 10.0
 _TRIES = 20
@@ -267,22 +270,43 @@ def leftovers(address: str | None = None) -> list[Leftover]:
     return found
 
 
-def remove(run_id: str, address: str | None = None) -> Swept:
+def remove(run_id: str, address: str | None = None, *, quiet_s: float = QUIET_S) -> Swept:
     """Remove every container, network and volume of one run and tell what was done. Idempotent.
 
-    What cannot be removed at once (a network loses its last container a moment later) is tried again for some
-    seconds. Raises OSError when the daemon does not answer at all.
+    A daemon finishes what it was asked for although the one who asked is dead, so it is looked again until nothing
+    was found for `quiet_s`; 0 when the run's own requests have all been answered. What cannot be removed at once (a
+    network loses its last container a moment later) is tried again for some seconds. Raises OSError when the daemon
+    does not answer at all.
     """
     daemon = Daemon(address)
     swept = Swept()
+    stuck_looks = 0
+    quiet_since_s = time.monotonic()
+    while True:
+        found = _remove_once(daemon, run_id)
+        swept.removed += found.removed
+        swept.stuck = found.stuck
+        stuck_looks += bool(found.stuck)
+        if found.removed:
+            quiet_since_s = time.monotonic()
+        if quiet_s == 0 or stuck_looks == _PASSES:
+            return swept
+        if not found.stuck and time.monotonic() - quiet_since_s >= quiet_s:
+            return swept
+        time.sleep(_PAUSE_S)
+
+
+def _remove_once(daemon: Daemon, run_id: str) -> Swept:
+    """Remove what there is of a run at this moment."""
+    swept = Swept()
     for kind in _KINDS:
-        names = [_name(kind, item) for item in daemon.labelled(kind, f"{RUN_LABEL}={run_id}")]
-        if not names:
+        items = daemon.labelled(kind, f"{RUN_LABEL}={run_id}")
+        if not items:
             continue
-        with ThreadPoolExecutor(len(names)) as pool:  # a daemon removes several containers as quickly as one
-            for name, reason in zip(
-                names, pool.map(lambda one, kind=kind: _insist(daemon, kind, one), names), strict=True
-            ):
+        names = [_name(kind, item) for item in items]
+        keys = [str(item.get("Id") or item["Name"]) for item in items]  # two networks may have one name
+        with ThreadPoolExecutor(len(keys)) as pool:  # a daemon removes several containers as quickly as one
+            for name, reason in zip(names, pool.map(partial(_insist, daemon, kind), keys), strict=True):
                 if reason is None:
                     swept.removed.append(f"{kind} {name}")
                 else:
