@@ -161,10 +161,10 @@ async def test_what_is_needed_to_give_a_stack_back_stays(
     """As long as the daemon does not answer, neither the note nor the live data around it are removed."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
     live = make_run(tmp_path, dead.mark) / "live"
-    note = {"proxies": [], "toxiproxy": "http://127.0.0.1:9", "container": "0" * 64, "network": "n"}
+    note = {"owner": dead.mark, "proxies": [], "container": "0" * 64, "proxy_container": "1" * 64, "network": "n"}
     (live / STACK_FILE).write_text(json.dumps(note))
     healed = await remove(await find(tmp_path, daemon=False))
-    stuck = {thing.kind: reason for thing, reason in healed.stuck}
+    stuck = {thing.kind: reason for thing, reason in healed.stuck if thing.kind != "process"}
     assert set(stuck) == {"borrowed compose stack", "live data"}
     assert "not given back yet" in stuck["live data"]
     assert json.loads((live / STACK_FILE).read_text()) == note

@@ -30,14 +30,13 @@ from chaos.backends.docker.client import Calls, DaemonError, connect, demand_dae
 from chaos.backends.docker.containers import Plug, StoreContainer
 from chaos.backends.docker.images import REDIS_VARIABLE, TOXIPROXY_VARIABLE, Image, obtain
 from chaos.backends.docker.probe import Probe
+from chaos.backends.docker.stack import API_PORT, LOOPBACK
 from chaos.backends.environment import Containers
 from chaos.backends.ports import Reservation
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError
 from chaos.errors import EnvironmentUnavailable, HarnessError
 
-LOOPBACK = "127.0.0.1"
 REDIS_PORT = 6379
-API_PORT = 8474
 PROXY_PORT = 8666
 CONTROL_PORT = 8667
 """Ports in the containers. The control proxy is the harness's own way to the server: no fault is ever put in it."""

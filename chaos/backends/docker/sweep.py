@@ -70,10 +70,11 @@ class Leftover:
 
 @dataclass
 class Swept:
-    """What a removal did: the names that are gone, and those that stay, each with the reason."""
+    """What a removal did: the names that are gone, those that stay with the reason, and those that were let be."""
 
     removed: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
+    spared: list[str] = field(default_factory=list)
 
 
 def daemon_address() -> str:
@@ -278,13 +279,18 @@ def remove(run_id: str, address: str | None = None, *, quiet_s: float = QUIET_S)
     network loses its last container a moment later) is tried again for some seconds. Raises OSError when the daemon
     does not answer at all.
     """
-    daemon = Daemon(address)
+    return until_quiet(partial(_remove_once, Daemon(address), run_id), quiet_s)
+
+
+def until_quiet(look: Callable[[], Swept], quiet_s: float) -> Swept:
+    """Look and remove until nothing was found for `quiet_s` (0: once), or something resisted several times."""
     swept = Swept()
     stuck_looks = 0
     quiet_since_s = time.monotonic()
     while True:
-        found = _remove_once(daemon, run_id)
+        found = look()
         swept.removed += found.removed
+        swept.spared += found.spared
         swept.stuck = found.stuck
         stuck_looks += bool(found.stuck)
         if found.removed:
@@ -312,85 +318,6 @@ def _remove_once(daemon: Daemon, run_id: str) -> Swept:
                 else:
                     swept.stuck.append(f"{kind} {name}: {reason}")
     return swept
-
-
-def restore(note: Mapping[str, Any], address: str | None = None) -> Swept:
-    """Give a borrowed compose stack back: have Redis run, plugged in and unbounded, and remove the run's proxies.
-
-    `note` is what `chaos.backends.docker.compose` wrote before it changed anything. Idempotent; whatever fails is told
-    in `stuck` and keeps nothing else from being tried.
-    """
-    swept = Swept()
-    daemon = Daemon(address)
-    # The container first: a Toxiproxy that dials a server which is off the network removes no proxy until it is back.
-    for _ in range(_PASSES):
-        before = len(swept.removed)
-        _mend(daemon, note, swept)
-        if len(swept.removed) == before:
-            break  # looked again, since the daemon may still have been busy with a wish of the dead harness
-    for name in note["proxies"]:
-        _try(swept, f"proxy {name}", partial(_remove_proxy, note["toxiproxy"], name))
-    return swept
-
-
-def _mend(daemon: Daemon, note: Mapping[str, Any], swept: Swept) -> None:
-    """Undo what holds the container, one thing after the other."""
-    container = f"/containers/{note['container']}"
-    state: dict[str, Any] = {}
-    _try(swept, "", lambda: state.update(daemon.call("GET", f"{container}/json")))
-    if not state:
-        return
-    name = state["Name"].lstrip("/")
-    wishes: list[tuple[bool, str, str, Any]] = [
-        (state["State"]["Paused"], "pause", f"{container}/unpause", None),
-        (
-            note["network"] not in state["NetworkSettings"]["Networks"],
-            "disconnection",
-            f"/networks/{quote(note['network'], safe='')}/connect",
-            {
-                "Container": note["container"],
-                "EndpointConfig": {"Aliases": note["aliases"], "IPAMConfig": {"IPv4Address": note["address"] or ""}},
-            },
-        ),
-        (
-            state["HostConfig"]["Memory"] not in (note["memory"], note["memory"] or NO_BOUND_BYTES),
-            "memory limit",
-            f"{container}/update",
-            {"Memory": note["memory"] or NO_BOUND_BYTES, "MemorySwap": note["swap"] or NO_BOUND_BYTES},
-        ),
-        (not state["State"]["Running"], "stop", f"{container}/start", None),
-    ]
-    for needed, what, path, body in wishes:
-        if needed:
-            _try(swept, f"{what} of container {name}", partial(_post, daemon, path, body))
-
-
-def _post(daemon: Daemon, path: str, body: Any) -> bool:
-    daemon.call("POST", path, body=body)
-    return True
-
-
-def _try(swept: Swept, what: str, work: Callable[[], bool | None]) -> None:
-    """Do one thing and write down under `what` that it was done (True), or why it was not."""
-    try:
-        if work():
-            swept.removed.append(what)
-    except (OSError, http.client.HTTPException) as error:
-        swept.stuck.append(f"{what}: {error}" if what else str(error))
-
-
-def _remove_proxy(url: str, name: str) -> bool:
-    """Remove a proxy of a Toxiproxy, and so its toxics; True when there was one."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "localhost", parts.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("DELETE", f"/proxies/{quote(name, safe='')}")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status not in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_FOUND):
-        raise DaemonRefused(status, f"the Toxiproxy at {url} keeps it")
-    return status == http.HTTPStatus.NO_CONTENT
 
 
 def _insist(daemon: Daemon, kind: str, name: str) -> str | None:
