@@ -29,7 +29,7 @@ from typing import Any
 
 _GONE_TIMEOUT_S = 5.0
 NEEDED_LATER = ("owner", "stack.json")
-"""What stays in the live data when the docker daemon refused something: `chaos heal` needs it to try again."""
+"""What stays in the live data when something could not be given back: `chaos heal` needs it to try again."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -142,7 +142,7 @@ def _kill(processes: dict[int, str | None]) -> None:
         time.sleep(0.01)
 
 
-def _empty(folder: Path, *, keep: tuple[str, ...]) -> None:
+def empty(folder: Path, *, keep: tuple[str, ...]) -> None:
     """Remove everything in a folder but the files to keep."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
@@ -210,7 +210,7 @@ class _Told:
         _kill(self.processes)
         _kill({pid: _start_time(pid) for mark in self.marks for pid in processes_with(RUN_MARK, mark)})
         for folder in self.folders:
-            _empty(folder, keep=NEEDED_LATER)
+            empty(folder, keep=NEEDED_LATER)
         for work in self.stacks:  # only now: nobody is left who could write into the database behind us
             self._swept(work)
         for thread in threads:

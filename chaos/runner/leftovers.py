@@ -26,10 +26,8 @@ from chaos.backends.docker.sweep import start_time
 from chaos.backends.ownership import CLOSED, OWNER_FILE, OWNER_VARIABLE, Owner, owner_in, owner_of
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError, ToxiproxyProxy
 from chaos.errors import EnvironmentUnavailable
+from chaos.runner.folder import STACK_FILE
 from chaos.runner.guardian import note_killed
-
-STACK_FILE = "stack.json"
-"""In a run's live data: what is needed to give a borrowed compose stack back."""
 
 _GONE_S = 5.0
 _POLL_S = 0.01

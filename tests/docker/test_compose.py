@@ -36,6 +36,20 @@ pytestmark = pytest.mark.requires("compose")
 OFFLINE = ROOT / "compose/compose.offline.yaml"
 
 
+SHORT = """
+from chaos import Experiment, Recovery, stores, workload
+
+EXPERIMENT = Experiment(
+    id="short",
+    hypothesis="One second of load passes.",
+    stores=(stores.SQLite(), stores.Redis(appendfsync="everysec"), stores.Graph()),
+    workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=1, deadline="1s"),
+    recovery=Recovery(budget="10s", hold="200ms"),
+    schedule=(),
+)
+"""
+
+
 class Stack:
     """A stack of the tests' own: its project, its ports, and its user's view of it."""
 
@@ -357,6 +371,47 @@ async def test_heal_spares_what_somebody_wrote_meanwhile(
             assert (again.returncode, again.stdout) == (0, "nothing was left\n")
         finally:
             await client.delete("invoice:1")
+
+
+BROKEN = """
+from chaos.backends.docker.compose import ComposeEnvironment
+from chaos.errors import HarnessError
+
+async def refused(self):
+    raise HarnessError("the daemon does not answer")
+
+ComposeEnvironment._mend = ComposeEnvironment._clean = ComposeEnvironment._remove_proxies = refused
+import sys
+from chaos.cli.main import main
+sys.exit(main())
+"""
+
+
+async def test_a_run_that_cannot_give_the_stack_back_leaves_that_to_heal(stack: Stack, tmp_path: Path) -> None:
+    """Exit code 6, and `chaos heal` finds what it needs: the run's proxies, data and settings go later."""
+    (tmp_path / "short.py").write_text(SHORT)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", BROKEN, "run", str(tmp_path / "short.py"), "--backend", "compose", "--seed", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    live = tmp_path / "runs/latest/live"
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "compose stack: the daemon does not answer (`chaos heal` tries again)" in done.stdout
+    assert sorted(entry.name for entry in live.iterdir()) == ["owner", "stack.json"]
+    assert _proxies(stack) != ["redis"]
+    healed = await asyncio.to_thread(chaos, "heal", cwd=tmp_path)
+    assert healed.returncode == 0, healed.stderr
+    assert not live.exists()
+    assert _proxies(stack) == ["redis"]
+    async with stack.user.client() as client:
+        assert await client.keys() == []
+        assert await client.config_get("appendfsync") == {"appendfsync": "always"}
 
 
 async def test_a_toxiproxy_that_was_restarted_has_lost_the_way(

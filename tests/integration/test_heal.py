@@ -21,7 +21,8 @@ from chaos.backends.docker import sweep
 from chaos.backends.ownership import CLOSED, OWNER_FILE, OWNER_VARIABLE, Owner
 from chaos.backends.toxiproxy import Toxiproxy
 from chaos.backends.toxiproxy_server import ToxiproxyServer, find_toxiproxy
-from chaos.runner.leftovers import STACK_FILE, clear, find, remove
+from chaos.runner.folder import STACK_FILE
+from chaos.runner.leftovers import clear, find, remove
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(120)"]
 UPSTREAM = "127.0.0.1:9"

@@ -87,11 +87,11 @@ class ComposeEnvironment(ContainerEnvironment):
             try:
                 await step()
             except (HarnessError, EnvironmentUnavailable, RedisError, OSError) as error:
-                left.append(f"compose stack: {error}")
+                left.append(str(error))
         await self._calls.close()
         if self._client is not None:
             self._client.close()
-        return left
+        return [f"compose stack: {'; '.join(dict.fromkeys(left))} (`chaos heal` tries again)"] if left else []
 
     async def _find(self) -> dict[str, dict[str, Any]]:
         """Return the containers of both services, as the daemon describes them."""
