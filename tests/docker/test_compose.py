@@ -30,24 +30,10 @@ from chaos.errors import EnvironmentUnavailable
 from chaos.runner.leftovers import find
 from chaos.runner.leftovers import remove as remove_all
 
-from .conftest import ROOT, PlaceLevers, Told, chaos, compose_command, through
+from .conftest import ROOT, SHORT, PlaceLevers, Told, chaos, compose_command, through
 
 pytestmark = pytest.mark.requires("compose")
 OFFLINE = ROOT / "compose/compose.offline.yaml"
-
-
-SHORT = """
-from chaos import Experiment, Recovery, stores, workload
-
-EXPERIMENT = Experiment(
-    id="short",
-    hypothesis="One second of load passes.",
-    stores=(stores.SQLite(), stores.Redis(appendfsync="everysec"), stores.Graph()),
-    workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=1, deadline="1s"),
-    recovery=Recovery(budget="10s", hold="200ms"),
-    schedule=(),
-)
-"""
 
 
 class Stack:

@@ -30,6 +30,7 @@ from chaos.backends.docker.client import Calls, DaemonError, connect, demand_dae
 from chaos.backends.docker.containers import Plug, StoreContainer
 from chaos.backends.docker.images import REDIS_VARIABLE, TOXIPROXY_VARIABLE, Image, obtain
 from chaos.backends.docker.probe import Probe
+from chaos.backends.docker.pull import Pull
 from chaos.backends.docker.stack import API_PORT, LOOPBACK
 from chaos.backends.environment import Containers
 from chaos.backends.ports import Reservation
@@ -176,14 +177,15 @@ class DockerEnvironment(ContainerEnvironment):
         readable = run_id.rstrip("/").rpartition("/")[2]
         self._prefix = f"chaos-{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
         self._labels = sweep.harness_labels(run_id)
+        self._pull = Pull()
         self._ports: dict[int, Reservation] = {}
 
     async def start(self) -> None:
         """Make and start everything; raises EnvironmentUnavailable with the reason, `stop` removes what there is."""
         self._make_folders()
         self._client = await self._calls(connect)
-        redis = await self._calls(obtain, self._client, REDIS_VARIABLE)
-        toxiproxy = await self._calls(obtain, self._client, TOXIPROXY_VARIABLE)
+        redis = await self._calls(obtain, self._client, REDIS_VARIABLE, self._pull)
+        toxiproxy = await self._calls(obtain, self._client, TOXIPROXY_VARIABLE, self._pull)
         try:
             await self._bring_up(redis, toxiproxy)
         except (DaemonError, ToxiproxyError, RedisError, OSError) as error:
@@ -196,6 +198,7 @@ class DockerEnvironment(ContainerEnvironment):
         if self._stopped:
             return []
         self._stopped = True
+        self._pull.call_off()
         try:
             await self._leave()
             await self._keep_traces()

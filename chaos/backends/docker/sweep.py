@@ -157,7 +157,7 @@ def owner_state(harness: str, owner_place: str) -> str:
 class Daemon:
     """A docker daemon, asked over its socket; every call opens a connection of its own."""
 
-    def __init__(self, address: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, address: str | None = None, timeout_s: float | None = _TIMEOUT_S) -> None:
         """Nothing is opened yet. Raises ValueError for an address that is malformed, or of a kind unknown here."""
         self.address = address or daemon_address()
         self._timeout_s = timeout_s
@@ -183,9 +183,13 @@ class Daemon:
 
         Raises OSError: DaemonRefused for an answer that is an error, others when there is no answer.
         """
+        return self._exchange(method, self.path(path, query), body)
+
+    def path(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return a path in the newest version that the daemon speaks; it is asked once."""
         if self._prefix is None:
             self._prefix = f"/v{self.version()['ApiVersion']}"
-        return self._exchange(method, self._prefix + path + (f"?{urlencode(query)}" if query else ""), body)
+        return self._prefix + path + (f"?{urlencode(query)}" if query else "")
 
     def labelled(self, kind: str, label: str) -> list[dict[str, Any]]:
         """Return every object of a kind that carries `label` ("name" or "name=value"), as the daemon lists it."""
@@ -210,7 +214,7 @@ class Daemon:
                 raise
 
     def _exchange(self, method: str, path: str, body: Any = None) -> Any:
-        connection = self._connection()
+        connection = self.connection()
         headers = {"Host": "docker", "Content-Type": "application/json"}
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -229,7 +233,8 @@ class Daemon:
             raise DaemonRefused(answer.status, str(told or text.strip() or answer.reason))
         return value
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection to the daemon that is not open yet."""
         parts = urlsplit(self.address)
         if parts.scheme == "unix":
             return _OverSocket(parts.path or parts.netloc, self._timeout_s)
@@ -244,7 +249,7 @@ class Daemon:
 class _OverSocket(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str, timeout_s: float) -> None:
+    def __init__(self, path: str, timeout_s: float | None) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
