@@ -485,14 +485,27 @@ async def test_a_toxiproxy_without_the_server_is_cleaned_all_the_same(
 
 @pytest.mark.slow
 async def test_the_main_job_on_a_stack(stack: Stack, tmp_path: Path) -> None:
-    """experiments/partition.py passes with --backend compose, and the run folder has the same shape."""
+    """experiments/partition.py passes with --backend compose, and takes its proxies away."""
     done = await asyncio.to_thread(
         chaos, "run", ROOT / "experiments/partition.py", "--backend", "compose", "--seed", "1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    names = {path.name for path in (tmp_path / "runs/latest/logs").iterdir()}
-    assert names >= {"redis.log", "proxy.log", "worker.log"}
     assert _proxies(stack) == ["redis"]
+
+
+async def test_the_run_folder_has_the_same_shape(stack: Stack, tmp_path: Path) -> None:
+    """Every name in it is that of an embedded run, but for the wire journal, which only our own proxy writes."""
+    (tmp_path / "short.py").write_text(SHORT)
+    names = {}
+    for backend in ("embedded", "compose"):
+        words = ("run", tmp_path / "short.py", "--backend", backend, "--seed", "1", "--out", tmp_path / backend)
+        done = await asyncio.to_thread(chaos, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        folder = (tmp_path / backend / "latest").resolve()
+        names[backend] = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert names["embedded"] - names["compose"] == {"wire.jsonl"}
+    assert names["compose"] - names["embedded"] == set()
+    assert names["compose"] >= {"logs/redis.log", "logs/proxy.log", "logs/worker.log", "history.jsonl", "checks"}
 
 
 def test_no_stack_is_up(tmp_path: Path) -> None:

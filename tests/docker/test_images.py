@@ -41,6 +41,16 @@ def test_the_command_makes_both_and_leaves_them_alone_afterwards(tmp_path: Path,
         assert daemon.images.get(name).id == image["id"]
 
 
+def test_the_page_starts_local_images_with_the_stack_made_for_them() -> None:
+    """compose.yaml asks with the official images' clients, which the local ones lack: its checks would never pass."""
+    page = (ROOT / "docs/how-to/use-docker.md").read_text()
+    commands = [line for line in page.splitlines() if line.startswith("$ docker compose")]
+    assert "$ docker compose -f compose/compose.offline.yaml up --wait" in commands
+    assert "$ docker compose -f compose/compose.yaml up --wait" in commands
+    local = page.index("chaos/valkey:local")
+    assert "compose.offline.yaml" in page[local : page.index("compose/compose.yaml up", local)]
+
+
 def test_the_programs_run_in_the_images(images: dict[str, str], daemon: docker.DockerClient) -> None:
     """Each image starts its own program, the same one as on this machine."""
     server = daemon.containers.run("chaos/valkey:local", ["--version"], remove=True).decode().strip()

@@ -319,6 +319,33 @@ def test_every_run_begins_by_looking(dead: Owner, chaos_command: Any, trivial: C
     assert second.json("run.json")["harness"]
 
 
+@pytest.mark.requires("docker")
+def test_an_embedded_run_asks_no_daemon(dead: Owner, chaos_command: Any, trivial: Callable[..., str]) -> None:
+    """What is left in a daemon stays until somebody who uses it looks: `chaos heal`, or a run in containers."""
+    import docker
+
+    client = docker.from_env()
+    name = f"chaos-test-{uuid.uuid4().hex[:8]}"
+    labels = {
+        sweep.RUN_LABEL: name,
+        sweep.HARNESS_LABEL: f"{dead.pid}:{dead.started}",
+        sweep.PLACE_LABEL: sweep.place(),
+    }
+    volume = client.volumes.create(name, labels=labels)
+    try:
+        run = chaos_command("run", chaos_command.write(trivial()), "--seed", "1", "--out", chaos_command.runs)
+        assert run.code == 0, run.err
+        assert name not in run.err
+        volume.reload()
+        healed = chaos_command("heal", "--out", chaos_command.runs)
+        assert f"removed volume {name} of {name}\n" in healed.out
+        with pytest.raises(docker.errors.NotFound):
+            volume.reload()
+    finally:
+        sweep.remove(name, quiet_s=0)
+        client.close()
+
+
 def test_a_run_that_lost_its_guardian_too_is_healed(chaos_command: Any, trivial: Callable[..., str]) -> None:
     """Kill -9 of the harness and its guardian: the live data stay, say whose they are, and are removed later."""
     path = chaos_command.write(
