@@ -13,6 +13,10 @@ from typing import Any
 
 from chaos.backends.ownership import OWNER_FILE, Owner
 from chaos.errors import EnvironmentUnavailable
+from chaos.runner.guardian import NEEDED_LATER, empty
+
+STACK_FILE = "stack.json"
+"""In a run's live data: what is needed to give a borrowed compose stack back. It is there until that is done."""
 
 FREE_BYTES_MIN = 64 * 2**20
 """What the stores, the history and the logs of an ordinary run may take together."""
@@ -108,9 +112,20 @@ class RunFolder:
             self.data.rename(self.stores)
 
     def remove_live(self) -> bool:
-        """Remove the live data; True when nothing is left of it."""
-        shutil.rmtree(self.live, ignore_errors=True)
-        return not self.live.exists()
+        """Remove the live data; True when nothing is left of it but what is needed to give a compose stack back."""
+        if not (self.live / STACK_FILE).exists():
+            shutil.rmtree(self.live, ignore_errors=True)
+            return not self.live.exists()
+        empty(self.live, keep=NEEDED_LATER)
+        return {entry.name for entry in self.live.iterdir()} <= set(NEEDED_LATER)
+
+    def lend(self, note: dict[str, Any]) -> None:
+        """Keep what is needed to give a borrowed compose stack back, by whoever comes after us."""
+        (self.live / STACK_FILE).write_text(json.dumps(note))
+
+    def give_back(self) -> None:
+        """Note that the borrowed stack is as it was, if there was one."""
+        (self.live / STACK_FILE).unlink(missing_ok=True)
 
     def _point_latest(self) -> None:
         """Make `<out>/latest` a link to this run, atomically; several runs at once leave one of them there."""

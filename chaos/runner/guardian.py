@@ -5,14 +5,14 @@ farewell, the harness is dead: the guardian kills every process it was told of, 
 gives a borrowed compose stack back, removes the folders it was told of and notes the end in run.json. It is the net
 for kill -9; on every other exit the harness does this.
 
-Run as a script it uses the standard library only and imports nothing of the package, but for the one file that
-speaks with a docker daemon and keeps to the same rule.
+Run as a script it uses the standard library only and imports nothing of the package, but for the files that speak
+with a docker daemon and keep to the same rule.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -21,16 +21,17 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 _GONE_TIMEOUT_S = 5.0
-_NEEDED_LATER = ("owner", "stack.json")
-"""What stays in the live data when the docker daemon refused something: `chaos heal` needs it to try again."""
+NEEDED_LATER = ("owner", "stack.json")
+"""What stays in the live data when something could not be given back: `chaos heal` needs it to try again."""
 
-_SWEEP = Path(__file__).resolve().parents[1] / "backends" / "docker" / "sweep.py"
-
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 RUN_MARK = "CHAOS_RUN"
 """Variable in the environment of a run's server and worker, and so of all that they start: the run's folder."""
@@ -71,7 +72,7 @@ class Guardian:
         self._tell("containers", run)
 
     def watch_stack(self, note: dict[str, Any]) -> None:
-        """Give a borrowed compose stack back as `note` says (`chaos.backends.docker.sweep`), if the harness dies."""
+        """Give a borrowed compose stack back as `note` says (`chaos.backends.docker.stack`), if the harness dies."""
         self._tell("stack", note)
 
     def watch_manifest(self, path: Path) -> None:
@@ -141,7 +142,7 @@ def _kill(processes: dict[int, str | None]) -> None:
         time.sleep(0.01)
 
 
-def _empty(folder: Path, *, keep: tuple[str, ...]) -> None:
+def empty(folder: Path, *, keep: tuple[str, ...]) -> None:
     """Remove everything in a folder but the files to keep."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
@@ -165,15 +166,13 @@ def note_killed(manifest: Path, left: list[str] | None = None) -> bool:
     return False
 
 
-def _load_sweep() -> Any:
-    """Load the file that speaks with a docker daemon, by its path; the package cannot be imported here."""
-    spec = importlib.util.spec_from_file_location("_chaos_sweep", _SWEEP)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _load(name: str) -> Any:
+    """Import a file of the package that uses the standard library only; the package's own __init__ uses far more."""
+    if "chaos" not in sys.modules:
+        package = types.ModuleType("chaos")
+        package.__path__ = [str(_PACKAGE)]
+        sys.modules["chaos"] = package
+    return importlib.import_module(name)
 
 
 class _Told:
@@ -184,9 +183,9 @@ class _Told:
         self.folders: list[Path] = []
         self.manifests: list[Path] = []
         self.marks: list[str] = []
-        self.in_daemon: list[Callable[[], Any]] = []
+        self.containers: list[Callable[[], Any]] = []
+        self.stacks: list[Callable[[], Any]] = []
         self.left: list[str] = []
-        self._sweep: Any = None
 
     def hear(self, verb: str, argument: Any) -> None:
         """Take note of one line."""
@@ -198,20 +197,22 @@ class _Told:
             self.marks.append(argument)
         elif verb == "manifest":
             self.manifests.append(Path(argument))
-        elif verb in ("containers", "stack"):
-            self._sweep = self._sweep or _load_sweep()  # now: once the harness is dead every millisecond counts
-            work = self._sweep.remove if verb == "containers" else self._sweep.restore
-            self.in_daemon.append(lambda: work(argument))
+        elif verb == "containers":  # imported now: once the harness is dead every millisecond counts
+            self.containers.append(partial(_load("chaos.backends.docker.sweep").remove, argument))
+        elif verb == "stack":
+            self.stacks.append(partial(_load("chaos.backends.docker.stack").restore, argument, at_once=True))
 
     def end_all(self) -> None:
         """End and remove everything; the daemon works while we do."""
-        threads = [threading.Thread(target=self._swept, args=(work,)) for work in self.in_daemon]
+        threads = [threading.Thread(target=self._swept, args=(work,)) for work in self.containers]
         for thread in threads:
             thread.start()
         _kill(self.processes)
         _kill({pid: _start_time(pid) for mark in self.marks for pid in processes_with(RUN_MARK, mark)})
         for folder in self.folders:
-            _empty(folder, keep=_NEEDED_LATER)
+            empty(folder, keep=NEEDED_LATER)
+        for work in self.stacks:  # only now: nobody is left who could write into the database behind us
+            self._swept(work)
         for thread in threads:
             thread.join()
         for folder in self.folders:

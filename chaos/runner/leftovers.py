@@ -21,15 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaos.backends.docker import sweep
+from chaos.backends.docker import stack, sweep
 from chaos.backends.docker.sweep import start_time
 from chaos.backends.ownership import CLOSED, OWNER_FILE, OWNER_VARIABLE, Owner, owner_in, owner_of
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError, ToxiproxyProxy
 from chaos.errors import EnvironmentUnavailable
+from chaos.runner.folder import STACK_FILE
 from chaos.runner.guardian import note_killed
-
-STACK_FILE = "stack.json"
-"""In a run's live data: what is needed to give a borrowed compose stack back."""
 
 _GONE_S = 5.0
 _POLL_S = 0.01
@@ -82,6 +80,8 @@ _WHY_KEPT = {
     "elsewhere": "it belongs to another machine or container, whose processes cannot be seen from here",
     "unknown": "it does not say whose it is",
 }
+_HELD = "another run, which is going on, has the stack now"
+_WHY_SPARED = "the run may not have made it"
 
 
 async def find(
@@ -184,8 +184,11 @@ def _find_folders(found: Found, out: Path, manifests: bool) -> None:
         owner = owner_in(live)
         note = live / STACK_FILE
         if note.is_file():
-            stack = Leftover("borrowed compose stack", "", str(live.parent))
-            found.add(stack, owner, partial(_restore_stack, note))
+            lent = Leftover("borrowed compose stack", "", str(live.parent))
+            if owner is not None and owner.state == "dead" and _is_held(note):
+                found.kept += [(lent, _HELD), (Leftover("live data", str(live), ""), _HELD)]
+                continue
+            found.add(lent, owner, partial(_restore_stack, found, lent, note))
         if (live / OWNER_FILE).exists() or (live.parent / "run.json").exists():
             found.add(Leftover("live data", str(live), ""), owner, partial(_remove_live, live))
     if manifests:
@@ -238,17 +241,26 @@ def note_killed_if_running(manifest: Path) -> None:
             note_killed(manifest)
 
 
-async def _restore_stack(note: Path) -> list[str]:
+def _is_held(note: Path) -> bool:
+    """Tell whether a living run has the stack by now: its own end gives back what it has changed, and not before."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return stack.holder(json.loads(note.read_text())) is not None
+    return False
+
+
+async def _restore_stack(found: Found, lent: Leftover, note: Path) -> list[str]:
     def work() -> list[str]:
+        if not note.exists():
+            return []  # the guardian was quicker
         try:
-            stuck = sweep.restore(json.loads(note.read_text())).stuck
-        except FileNotFoundError:
-            return []
+            swept = stack.restore(json.loads(note.read_text()))
         except (OSError, ValueError, KeyError) as error:
             return [f"{type(error).__name__}: {error}"]
-        if not stuck:
+        for keys in swept.spared:
+            found.kept.append((Leftover("data", f"in the compose stack: {keys}", lent.run), _WHY_SPARED))
+        if not swept.stuck:
             note.unlink(missing_ok=True)
-        return stuck
+        return swept.stuck
 
     return await asyncio.to_thread(work)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from chaos.faults.network.resp import OnCommand
 from chaos.faults.network.toxiproxy_lever import ToxiproxyLever
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import Guardian
-from chaos.runner.leftovers import STACK_FILE
 from chaos.runner.result import RunOptions
 
 TOKENS = r"(?<![\w.])(?:c|before|after)\d+\.\d+(?![\w.])"
@@ -52,7 +50,7 @@ def make_environment(
         from chaos.backends.docker.compose import ComposeEnvironment
 
         def _borrowed(note: dict[str, Any]) -> None:
-            (folder.live / STACK_FILE).write_text(json.dumps(note))
+            folder.lend(note)
             guardian.watch_stack(note)
 
         return ComposeEnvironment(folder.data, folder.logs, redis=redis, on_server=on_server, on_stack=_borrowed)

@@ -57,6 +57,7 @@ class Run:
         self._phase = "starting"
         self._phase_ends_ns = 0
         self._good_invoked: list[int] = []
+        self._steady = False
         self._played = False
         self._left: list[str] = []
         self._lost_proxy: HarnessError | None = None
@@ -136,6 +137,12 @@ class Run:
         except TimeoutError:
             if not wall.expired():
                 raise
+            if not self._steady:
+                raise EnvironmentUnavailable(
+                    f"limits.wall={self._experiment.limits.wall!r} ran out before there was a steady state "
+                    f"(in the phase: {self._phase})",
+                    "raise it, or look for what hangs; an image that has to be pulled is better pulled by hand",
+                ) from None
             return f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
         self._played = True
         return None
@@ -179,6 +186,7 @@ class Run:
         try:
             self._enter("steady state", 1.0)
             await self._steady_state(stage, health, load, "before")
+            self._steady = True
             self._enter("load", seconds(workload.seconds))
             await self._load_and_faults(stage, load, health)
             self._enter("recovery", 1.0)

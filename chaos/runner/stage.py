@@ -165,7 +165,12 @@ class Stage:
         return [f"worker (pid {child.pid})"] if child is not None and child.status is None else []
 
     async def _stop_environment(self) -> list[str]:
-        return await self.environment.stop() if self.environment is not None else []
+        if self.environment is None:
+            return []
+        left = await self.environment.stop()
+        if not left:
+            self._folder.give_back()
+        return left
 
     async def _end_strays(self) -> list[str]:
         """Kill what the system under test started and left behind; it carries this run's mark."""

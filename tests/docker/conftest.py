@@ -22,6 +22,19 @@ from chaos.backends.docker.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
 
+SHORT = """
+from chaos import Experiment, Recovery, stores, workload
+
+EXPERIMENT = Experiment(
+    id="short",
+    hypothesis="One second of load passes.",
+    stores=(stores.SQLite(), stores.Redis(appendfsync="everysec"), stores.Graph()),
+    workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=1, deadline="1s"),
+    recovery=Recovery(budget="10s", hold="200ms"),
+    schedule=(),
+)
+"""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything here needs a daemon, and the programs that the local images are made of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -22,6 +23,27 @@ from .conftest import ROOT, chaos
 NOBODY = 65534
 
 
+def saying(text: bytes) -> type[BaseHTTPRequestHandler]:
+    """Return a handler that answers everything with the text given."""
+
+    class Handler(BaseHTTPRequestHandler):
+        """Says always the same."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def address_string(self) -> str:
+            return "a socket"
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing on stderr."""
+
+    return Handler
+
+
 @pytest.fixture
 def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
     """Return what makes DOCKER_HOST a server that answers everything with the text given.
@@ -31,22 +53,7 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     servers: list[socketserver.UnixStreamServer] = []
 
     def _answer(text: bytes) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            """Says always the same."""
-
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            def address_string(self) -> str:
-                return "a unix socket"
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing on stderr."""
-
-        server = socketserver.UnixStreamServer(str(tmp_path / "docker.sock"), Handler)
+        server = socketserver.UnixStreamServer(str(tmp_path / "docker.sock"), saying(text))
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         servers.append(server)
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
@@ -139,6 +146,53 @@ def test_another_machine(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", address)
     with pytest.raises(EnvironmentUnavailable, match="not known to be on this machine"):
         demand_daemon()
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:abc", "tcp://127.0.0.1:99999", "tcp://[::1", "http://[127.0.0.1]:x", "tcp://::1:x"]
+)
+def test_a_malformed_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """What cannot be read as an address is told in one sentence, with the forms that can."""
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(EnvironmentUnavailable) as caught:
+        connect()
+    assert address in str(caught.value)
+    assert "set DOCKER_HOST to " in caught.value.remedy
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:abc", "tcp://[::1", "tcp://a b:1"])
+def test_a_malformed_address_keeps_no_command_from_its_work(tmp_path: Path, address: str) -> None:
+    """A run in containers is not started, and what needs no daemon goes on: doctor and heal do not break."""
+    run = chaos("run", ROOT / "experiments/partition.py", "--backend", "docker", cwd=tmp_path, DOCKER_HOST=address)
+    assert run.returncode == 4, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    doctor = chaos("doctor", cwd=tmp_path, DOCKER_HOST=address)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert address in doctor.stdout
+    healed = chaos("heal", cwd=tmp_path, DOCKER_HOST=address)
+    assert healed.returncode == 0, healed.stdout + healed.stderr
+    assert "no docker daemon answers" in healed.stderr
+
+
+def test_a_client_follows_the_context_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client library asks the daemon that the docker command's context names, though it knows DOCKER_HOST only."""
+    text = json.dumps({"Version": "28.0", "ApiVersion": "1.41", "Os": "linux"}).encode()
+    server = socketserver.TCPServer(("127.0.0.1", 0), saying(text))
+    address = f"tcp://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    try:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.setenv("DOCKER_CONTEXT", "other")
+        meta = tmp_path / "contexts/meta" / hashlib.sha256(b"other").hexdigest()
+        meta.mkdir(parents=True)
+        (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": address}}}))
+        client = connect()
+        client.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert client.api.base_url == address.replace("tcp", "http")
 
 
 def test_the_address_follows_the_docker_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

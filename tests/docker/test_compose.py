@@ -16,16 +16,21 @@ from typing import Any
 
 import docker
 import pytest
-from tests_support import wait_until
+from tests_support import gone, wait_until
 
 from chaos import faults
 from chaos.backends.docker import sweep
-from chaos.backends.docker.compose import BEFORE_KEY, OWNER_KEY, ComposeEnvironment
+from chaos.backends.docker.compose import ComposeEnvironment
+from chaos.backends.docker.database import BEFORE_KEY, OWNER_KEY
 from chaos.backends.docker.probe import Probe
+from chaos.backends.docker.stack import restore
+from chaos.backends.ownership import OWNER_FILE, Owner
 from chaos.backends.ports import Reservation
 from chaos.errors import EnvironmentUnavailable
+from chaos.runner.leftovers import find
+from chaos.runner.leftovers import remove as remove_all
 
-from .conftest import ROOT, PlaceLevers, Told, chaos, compose_command, through
+from .conftest import ROOT, SHORT, PlaceLevers, Told, chaos, compose_command, through
 
 pytestmark = pytest.mark.requires("compose")
 OFFLINE = ROOT / "compose/compose.offline.yaml"
@@ -102,6 +107,55 @@ def attach(tmp_path: Path, told: Told) -> Callable[..., ComposeEnvironment]:
     return _attach
 
 
+@pytest.fixture
+def dead() -> Owner:
+    """The mark of a harness of this machine that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = sweep.start_time(process.pid) or ""
+    process.communicate()
+    owner = Owner(Owner.this().place, process.pid, started)
+    assert owner.state == "dead"
+    return owner
+
+
+def _harness(tmp_path: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Start a run on the stack in which Redis is frozen for a while, with settings of its own."""
+    text = (ROOT / "experiments/redis_paused.py").read_text()
+    changed = text.replace("stores.Redis()", 'stores.Redis(appendfsync="everysec")')
+    assert changed != text
+    (tmp_path / "paused.py").write_text(changed)
+    return subprocess.Popen(
+        [sys.executable, "-m", "chaos", "run", str(tmp_path / "paused.py"), "--backend", "compose", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _guardian_of(pid: int) -> int:
+    """Return the pid of a harness's guardian."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next(int(one) for one in children if b"guardian.py" in Path(f"/proc/{one}/cmdline").read_bytes())
+
+
+async def _abandon(place: ComposeEnvironment) -> None:
+    """Let go of the stack as a killed harness does: nothing is given back."""
+    await place._leave()
+    await place._calls.close()
+    assert place._client is not None
+    place._client.close()
+
+
+def _live(tmp_path: Path, mark: str, note: dict[str, Any]) -> Path:
+    """Make the live data of a run that was killed while it had the stack; return its note."""
+    live = tmp_path / "runs/killed/20260301T101500.000Z-s7/live"
+    live.mkdir(parents=True)
+    (live / OWNER_FILE).write_text(mark + "\n")
+    (live / "stack.json").write_text(json.dumps({**note, "owner": mark}))
+    return live / "stack.json"
+
+
 def _proxies(stack: Stack) -> list[str]:
     import urllib.request
 
@@ -155,15 +209,12 @@ async def test_one_run_at_a_time(stack: Stack, attach: Callable[..., ComposeEnvi
         assert await first.stop() == []
 
 
-async def test_data_of_a_dead_run_are_cleaned_away(stack: Stack, attach: Callable[..., ComposeEnvironment]) -> None:
+async def test_data_of_a_dead_run_are_cleaned_away(
+    stack: Stack, attach: Callable[..., ComposeEnvironment], dead: Owner
+) -> None:
     """What a killed run left in the database is nobody's any more, and the settings before it are given back."""
-    from chaos.backends.ownership import Owner
-
-    gone = subprocess.Popen([sys.executable, "-c", "pass"])
-    started = sweep.start_time(gone.pid) or "0"
-    gone.wait()
     async with stack.user.client() as client:
-        await client.set(OWNER_KEY, Owner(Owner.this().place, gone.pid, started).mark)
+        await client.set(OWNER_KEY, dead.mark)
         await client.hset(BEFORE_KEY, "appendfsync", "always")
         await client.set("balance:1", "5")
         await client.config_set("appendfsync", "no")
@@ -174,6 +225,28 @@ async def test_data_of_a_dead_run_are_cleaned_away(stack: Stack, attach: Callabl
             assert set(await client.keys()) == {OWNER_KEY, BEFORE_KEY}
     finally:
         assert await place.stop() == []
+
+
+async def test_what_somebody_wrote_after_a_dead_run_is_not_touched(
+    stack: Stack, attach: Callable[..., ComposeEnvironment], dead: Owner
+) -> None:
+    """A database of a dead run in which there are other keys now is refused, with their names, and left as it is."""
+    binary = b"\xff\xfe"
+    place = attach()
+    async with stack.user.client() as client:
+        for key in (OWNER_KEY, "balance:1", "invoice:1"):
+            await client.set(key, dead.mark)
+        await client.set(binary, "1")
+        try:
+            with pytest.raises(EnvironmentUnavailable, match=r"may not have made: invoice:1, \\xff\\xfe;"):
+                await place.start()
+            assert await place.stop() == []
+            assert await client.dbsize() == 4
+            assert await client.get(OWNER_KEY) == dead.mark
+        finally:
+            await place.stop()
+            await client.delete(OWNER_KEY, "balance:1", "invoice:1", binary)
+    assert _proxies(stack) == ["redis"]
 
 
 async def test_faults_reach_the_stack_and_are_healed(stack: Stack, attach: Callable[..., ComposeEnvironment]) -> None:
@@ -192,16 +265,21 @@ async def test_faults_reach_the_stack_and_are_healed(stack: Stack, attach: Calla
         assert await place.stop() == []
 
 
-@pytest.mark.parametrize("harm", ["paused", "killed", "unplugged", "bound"])
+@pytest.mark.parametrize(
+    ("harm", "at_once"),
+    [("paused", True), ("paused", False), ("killed", True), ("unplugged", False), ("bound", False)],
+)
 async def test_a_stack_is_restored_from_the_note(
-    stack: Stack, attach: Callable[..., ComposeEnvironment], daemon: docker.DockerClient, harm: str
+    stack: Stack, attach: Callable[..., ComposeEnvironment], daemon: docker.DockerClient, harm: str, at_once: bool
 ) -> None:
-    """Whatever holds when the harness dies, the note is enough to give the stack back; the data wait for the next run."""
+    """Whatever holds when the harness dies, the note is enough to give the stack back, without data and settings."""
     notes: list[dict[str, Any]] = []
-    place = attach(notes=notes)
+    place = attach(notes=notes, appendfsync="everysec")
     try:
         await place.start()
         assert place.containers is not None
+        async with through(place).client() as client:
+            await client.set("balance:1", "5")
         match harm:
             case "paused":
                 await place.signal_redis(signal.SIGSTOP)
@@ -211,52 +289,223 @@ async def test_a_stack_is_restored_from_the_note(
                 await place.containers.disconnect()
             case "bound":
                 await place.containers.limit_memory(2**26)
-        swept = await asyncio.to_thread(sweep.restore, json.loads(json.dumps(notes[0])))
-        assert swept.stuck == []
-        assert len(swept.removed) == 3, swept.removed
+        note = json.loads(json.dumps(notes[0]))
+        swept = await asyncio.to_thread(restore, note, at_once=at_once)
+        assert (swept.stuck, swept.spared) == ([], [])
+        done = [text.partition(" ")[0] for text in swept.removed]
+        # A server that was killed has forgotten the run's setting by itself.
+        setting = [] if harm == "killed" else ["appendfsync=always"]
+        assert done[1:] == ["proxy", *setting, "data", "proxy"], swept.removed
         assert _proxies(stack) == ["redis"]
-        await stack.user.wait_ready()
-        assert stack.container(daemon, "redis").attrs["HostConfig"]["Memory"] in (0, sweep.NO_BOUND_BYTES)
-        assert (await asyncio.to_thread(sweep.restore, notes[0])).removed == []
-    finally:
-        await place.stop()
         async with stack.user.client() as client:
-            await client.flushdb()
-            await client.config_set("appendfsync", "always")
+            assert await client.keys() == []
+            assert await client.config_get("appendfsync") == {"appendfsync": "always"}
+        assert stack.container(daemon, "redis").attrs["HostConfig"]["Memory"] in (0, sweep.NO_BOUND_BYTES)
+        assert [text for text in (await asyncio.to_thread(restore, note)).removed if "proxy" not in text] == []
+    finally:
+        await _abandon(place)
 
 
 async def test_a_killed_harness_gives_the_stack_back(stack: Stack, tmp_path: Path, daemon: docker.DockerClient) -> None:
-    """A harness killed while Redis is frozen: the guardian thaws it and removes the run's proxies."""
-    harness = subprocess.Popen(
-        [sys.executable, "-m", "chaos", "run", str(ROOT / "experiments/redis_paused.py"), "--backend", "compose"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    """A harness killed while Redis is frozen: the guardian thaws it, and nothing of the run stays in the stack."""
+    harness = _harness(tmp_path)
     try:
         assert wait_until(lambda: stack.container(daemon, "redis").attrs["State"]["Paused"], 60)
         assert _proxies(stack) != ["redis"]
+        guardian = _guardian_of(harness.pid)
     finally:
         harness.kill()
         harness.wait()
-    assert wait_until(lambda: not stack.container(daemon, "redis").attrs["State"]["Paused"], 10)
-    assert wait_until(lambda: _proxies(stack) == ["redis"], 10)
+    assert wait_until(lambda: gone(guardian), 20)
+    assert not stack.container(daemon, "redis").attrs["State"]["Paused"]
+    assert _proxies(stack) == ["redis"]
+    assert not (tmp_path / "runs/latest/live").exists()
+    run = json.loads((tmp_path / "runs/latest/run.json").read_text())
+    assert (run["verdict"], run["message"]) == ("killed", "the harness was killed (SIGKILL)")
     async with stack.user.client() as client:
-        await client.flushdb()
-        await client.config_set("appendfsync", "always")
+        assert await client.keys() == []
+        assert await client.config_get("appendfsync") == {"appendfsync": "always"}
+
+
+async def test_heal_spares_what_somebody_wrote_meanwhile(
+    stack: Stack, tmp_path: Path, daemon: docker.DockerClient
+) -> None:
+    """The guardian was killed, too: the run's data go when `chaos heal` is called, and a key of a user's own stays."""
+    harness = _harness(tmp_path)
+    try:
+        assert wait_until(lambda: stack.container(daemon, "redis").attrs["State"]["Paused"], 60)
+        os.kill(_guardian_of(harness.pid), signal.SIGKILL)
+    finally:
+        harness.kill()
+        harness.wait()
+    stack.container(daemon, "redis").unpause()
+    async with stack.user.client() as client:
+        assert {OWNER_KEY, BEFORE_KEY, "marks"} <= set(await client.keys())
+        assert await client.config_get("appendfsync") == {"appendfsync": "everysec"}
+        await client.set("invoice:1", "precious")
+        try:
+            healed = await asyncio.to_thread(chaos, "heal", cwd=tmp_path)
+            assert healed.returncode == 0, healed.stderr
+            assert "left alone: data in the compose stack: invoice:1" in healed.stderr
+            assert await client.keys() == ["invoice:1"]
+            assert await client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert _proxies(stack) == ["redis"]
+            run = await asyncio.to_thread(chaos, "run", tmp_path / "paused.py", "--backend", "compose", cwd=tmp_path)
+            assert run.returncode == 4, run.stdout
+            assert await client.get("invoice:1") == "precious"
+            again = await asyncio.to_thread(chaos, "heal", cwd=tmp_path)
+            assert (again.returncode, again.stdout) == (0, "nothing was left\n")
+        finally:
+            await client.delete("invoice:1")
+
+
+BROKEN = """
+from chaos.backends.docker.compose import ComposeEnvironment
+from chaos.errors import HarnessError
+
+async def refused(self):
+    raise HarnessError("the daemon does not answer")
+
+ComposeEnvironment._mend = ComposeEnvironment._clean = ComposeEnvironment._remove_proxies = refused
+import sys
+from chaos.cli.main import main
+sys.exit(main())
+"""
+
+
+async def test_a_run_that_cannot_give_the_stack_back_leaves_that_to_heal(stack: Stack, tmp_path: Path) -> None:
+    """Exit code 6, and `chaos heal` finds what it needs: the run's proxies, data and settings go later."""
+    (tmp_path / "short.py").write_text(SHORT)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", BROKEN, "run", str(tmp_path / "short.py"), "--backend", "compose", "--seed", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    live = tmp_path / "runs/latest/live"
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "compose stack: the daemon does not answer (`chaos heal` tries again)" in done.stdout
+    assert sorted(entry.name for entry in live.iterdir()) == ["owner", "stack.json"]
+    assert _proxies(stack) != ["redis"]
+    healed = await asyncio.to_thread(chaos, "heal", cwd=tmp_path)
+    assert healed.returncode == 0, healed.stderr
+    assert not live.exists()
+    assert _proxies(stack) == ["redis"]
+    async with stack.user.client() as client:
+        assert await client.keys() == []
+        assert await client.config_get("appendfsync") == {"appendfsync": "always"}
+
+
+async def test_a_toxiproxy_that_was_restarted_has_lost_the_way(
+    stack: Stack, attach: Callable[..., ComposeEnvironment], tmp_path: Path
+) -> None:
+    """The run's proxies are gone and its ports have changed: a way to the data is made, and taken away again."""
+    notes: list[dict[str, Any]] = []
+    place = attach(notes=notes)
+    await place.start()
+    try:
+        stack("restart", "--timeout", "1", "toxiproxy")
+        await stack.user.wait_ready()
+        swept = await asyncio.to_thread(restore, notes[0])
+        assert swept.stuck == []
+        assert "data of the run in database 0" in swept.removed
+        assert _proxies(stack) == ["redis"]
+        async with stack.user.client() as client:
+            assert await client.keys() == []
+    finally:
+        await _abandon(place)
+
+
+async def test_a_stack_that_a_living_run_has_is_left_to_it(
+    stack: Stack, attach: Callable[..., ComposeEnvironment], daemon: docker.DockerClient, dead: Owner, tmp_path: Path
+) -> None:
+    """What an earlier run left is not undone under one that is going on, whose faults look the same."""
+    notes: list[dict[str, Any]] = []
+    place = attach(notes=notes)
+    try:
+        await place.start()
+        note = _live(tmp_path, dead.mark, notes[0])
+        await place.signal_redis(signal.SIGSTOP)
+        before = _proxies(stack)
+        for at_once in (False, True):
+            swept = await asyncio.to_thread(restore, {**notes[0], "owner": dead.mark}, at_once=at_once)
+            assert swept.removed == []
+            assert swept.stuck == [f"the stack is in use by process {os.getpid()}, whose run is going on"]
+        found = await find(tmp_path / "runs", daemon=False)
+        assert [thing.kind for thing, _ in found.things if thing.kind != "process"] == []
+        assert {(thing.kind, reason) for thing, reason in found.kept if thing.kind != "process"} == {
+            ("borrowed compose stack", "another run, which is going on, has the stack now"),
+            ("live data", "another run, which is going on, has the stack now"),
+        }
+        assert stack.container(daemon, "redis").attrs["State"]["Paused"]
+        assert _proxies(stack) == before
+    finally:
+        assert await place.stop() == []
+    healed = await remove_all(await find(tmp_path / "runs", daemon=False))
+    assert healed.stuck == []
+    assert not note.parent.exists()
+
+
+async def test_a_stack_that_its_user_took_down_needs_nothing(
+    stack: Stack, attach: Callable[..., ComposeEnvironment], dead: Owner, tmp_path: Path
+) -> None:
+    """No container, so nothing to give back: `chaos heal` ends with 0, and what it needed for it is gone."""
+    notes: list[dict[str, Any]] = []
+    place = attach(notes=notes)
+    try:
+        await place.start()
+    finally:
+        assert await place.stop() == []
+    note = _live(tmp_path, dead.mark, {**notes[0], "container": "0" * 64, "proxy_container": "1" * 64})
+    healed = await asyncio.to_thread(chaos, "heal", cwd=tmp_path)
+    assert healed.returncode == 0, healed.stderr
+    assert not note.parent.exists()
+
+
+async def test_a_toxiproxy_without_the_server_is_cleaned_all_the_same(
+    stack: Stack, attach: Callable[..., ComposeEnvironment]
+) -> None:
+    """The container of Redis is another one by now: the proxies go, and so do data that the other one has inherited."""
+    notes: list[dict[str, Any]] = []
+    place = attach(notes=notes)
+    try:
+        await place.start()
+        swept = await asyncio.to_thread(restore, {**notes[0], "container": "0" * 64})
+        assert swept.stuck == []
+        assert _proxies(stack) == ["redis"]
+        async with stack.user.client() as client:
+            assert await client.keys() == []
+    finally:
+        await _abandon(place)
 
 
 @pytest.mark.slow
 async def test_the_main_job_on_a_stack(stack: Stack, tmp_path: Path) -> None:
-    """experiments/partition.py passes with --backend compose, and the run folder has the same shape."""
+    """experiments/partition.py passes with --backend compose, and takes its proxies away."""
     done = await asyncio.to_thread(
         chaos, "run", ROOT / "experiments/partition.py", "--backend", "compose", "--seed", "1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    names = {path.name for path in (tmp_path / "runs/latest/logs").iterdir()}
-    assert names >= {"redis.log", "proxy.log", "worker.log"}
     assert _proxies(stack) == ["redis"]
+
+
+async def test_the_run_folder_has_the_same_shape(stack: Stack, tmp_path: Path) -> None:
+    """Every name in it is that of an embedded run, but for the wire journal, which only our own proxy writes."""
+    (tmp_path / "short.py").write_text(SHORT)
+    names = {}
+    for backend in ("embedded", "compose"):
+        words = ("run", tmp_path / "short.py", "--backend", backend, "--seed", "1", "--out", tmp_path / backend)
+        done = await asyncio.to_thread(chaos, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        folder = (tmp_path / backend / "latest").resolve()
+        names[backend] = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert names["embedded"] - names["compose"] == {"wire.jsonl"}
+    assert names["compose"] - names["embedded"] == set()
+    assert names["compose"] >= {"logs/redis.log", "logs/proxy.log", "logs/worker.log", "history.jsonl", "checks"}
 
 
 def test_no_stack_is_up(tmp_path: Path) -> None:

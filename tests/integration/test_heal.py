@@ -21,7 +21,8 @@ from chaos.backends.docker import sweep
 from chaos.backends.ownership import CLOSED, OWNER_FILE, OWNER_VARIABLE, Owner
 from chaos.backends.toxiproxy import Toxiproxy
 from chaos.backends.toxiproxy_server import ToxiproxyServer, find_toxiproxy
-from chaos.runner.leftovers import STACK_FILE, clear, find, remove
+from chaos.runner.folder import STACK_FILE
+from chaos.runner.leftovers import clear, find, remove
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(120)"]
 UPSTREAM = "127.0.0.1:9"
@@ -161,10 +162,10 @@ async def test_what_is_needed_to_give_a_stack_back_stays(
     """As long as the daemon does not answer, neither the note nor the live data around it are removed."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
     live = make_run(tmp_path, dead.mark) / "live"
-    note = {"proxies": [], "toxiproxy": "http://127.0.0.1:9", "container": "0" * 64, "network": "n"}
+    note = {"owner": dead.mark, "proxies": [], "container": "0" * 64, "proxy_container": "1" * 64, "network": "n"}
     (live / STACK_FILE).write_text(json.dumps(note))
     healed = await remove(await find(tmp_path, daemon=False))
-    stuck = {thing.kind: reason for thing, reason in healed.stuck}
+    stuck = {thing.kind: reason for thing, reason in healed.stuck if thing.kind != "process"}
     assert set(stuck) == {"borrowed compose stack", "live data"}
     assert "not given back yet" in stuck["live data"]
     assert json.loads((live / STACK_FILE).read_text()) == note
@@ -316,6 +317,33 @@ def test_every_run_begins_by_looking(dead: Owner, chaos_command: Any, trivial: C
     second = chaos_command("run", path, "--seed", "1", "--out", chaos_command.runs)
     assert str(live) not in second.err
     assert second.json("run.json")["harness"]
+
+
+@pytest.mark.requires("docker")
+def test_an_embedded_run_asks_no_daemon(dead: Owner, chaos_command: Any, trivial: Callable[..., str]) -> None:
+    """What is left in a daemon stays until somebody who uses it looks: `chaos heal`, or a run in containers."""
+    import docker
+
+    client = docker.from_env()
+    name = f"chaos-test-{uuid.uuid4().hex[:8]}"
+    labels = {
+        sweep.RUN_LABEL: name,
+        sweep.HARNESS_LABEL: f"{dead.pid}:{dead.started}",
+        sweep.PLACE_LABEL: sweep.place(),
+    }
+    volume = client.volumes.create(name, labels=labels)
+    try:
+        run = chaos_command("run", chaos_command.write(trivial()), "--seed", "1", "--out", chaos_command.runs)
+        assert run.code == 0, run.err
+        assert name not in run.err
+        volume.reload()
+        healed = chaos_command("heal", "--out", chaos_command.runs)
+        assert f"removed volume {name} of {name}\n" in healed.out
+        with pytest.raises(docker.errors.NotFound):
+            volume.reload()
+    finally:
+        sweep.remove(name, quiet_s=0)
+        client.close()
 
 
 def test_a_run_that_lost_its_guardian_too_is_healed(chaos_command: Any, trivial: Callable[..., str]) -> None:

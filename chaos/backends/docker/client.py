@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import docker
 import requests.exceptions
 from docker.errors import APIError, DockerException
+from docker.utils import kwargs_from_env
 
 from chaos.backends.docker.sweep import Daemon, DaemonRefused, daemon_address, is_here
 from chaos.errors import EnvironmentUnavailable, HarnessError
@@ -37,14 +38,19 @@ def demand_daemon() -> dict[str, Any]:
     too old, when its containers are not of Linux, or when it is another machine's.
     """
     address = daemon_address()
-    if not address.startswith("unix://") and not is_here(address):
-        raise EnvironmentUnavailable(
-            f"the docker daemon at {address} is not known to be on this machine, "
-            "and the servers are published on the daemon's loopback only",
-            "set DOCKER_HOST to the socket of a daemon that runs here",
-        )
     try:
+        if not is_here(address):
+            raise EnvironmentUnavailable(
+                f"the docker daemon at {address} is not known to be on this machine, "
+                "and the servers are published on the daemon's loopback only",
+                "set DOCKER_HOST to the socket of a daemon that runs here",
+            )
         told = Daemon(address).version()
+    except ValueError as error:
+        raise EnvironmentUnavailable(
+            f"{address!r} is not the address of a docker daemon ({error})",
+            "set DOCKER_HOST to unix:///PATH or tcp://127.0.0.1:PORT",
+        ) from error
     except OSError as error:
         raise EnvironmentUnavailable(*_refusal(address, error)) from error
     api = str(told["ApiVersion"])
@@ -67,10 +73,10 @@ def connect() -> docker.DockerClient:
     demand_daemon()
     address = daemon_address()
     try:
-        if address.startswith("unix://"):
-            return docker.DockerClient(base_url=address, version="auto", timeout=CALL_TIMEOUT_S)
-        return docker.DockerClient.from_env(version="auto", timeout=CALL_TIMEOUT_S)
-    except DockerException as error:
+        # Not from_env: it knows DOCKER_HOST only, and the daemon may be the one of the docker command's context.
+        tls = kwargs_from_env().get("tls", False)
+        return docker.DockerClient(base_url=address, version="auto", timeout=CALL_TIMEOUT_S, tls=tls)
+    except (DockerException, ValueError) as error:
         raise EnvironmentUnavailable(
             f"the docker daemon at {address} broke off: {error}", "look at the daemon's log"
         ) from error

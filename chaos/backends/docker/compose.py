@@ -18,9 +18,11 @@ from redis.exceptions import RedisError
 
 from chaos.backends.docker.client import DaemonError, connect
 from chaos.backends.docker.containers import Plug, StoreContainer
-from chaos.backends.docker.environment import API_PORT, LOOPBACK, REDIS_PORT, ContainerEnvironment
+from chaos.backends.docker.database import BEFORE_KEY, FSYNC, OWNER_KEY, Database, readable
+from chaos.backends.docker.environment import REDIS_PORT, ContainerEnvironment
 from chaos.backends.docker.images import Image, digest
 from chaos.backends.docker.probe import Probe
+from chaos.backends.docker.stack import API_PORT, LOOPBACK, published
 from chaos.backends.ownership import Owner, own_name, owner_of
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError
 from chaos.errors import EnvironmentUnavailable, HarnessError
@@ -29,10 +31,6 @@ PROJECT_VARIABLE = "CHAOS_COMPOSE_PROJECT"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 SERVICES = ("redis", "toxiproxy")
-OWNER_KEY = "chaos:owner"
-"""Says whose the data in the database are; the first key that a run writes, and the last to go."""
-BEFORE_KEY = "chaos:before"
-"""The server's own settings, to be given back by whoever cleans up."""
 
 _UP = "start it: docker compose -f compose/compose.yaml up --wait"
 _PORTS_NEEDED = 2
@@ -52,11 +50,13 @@ class ComposeEnvironment(ContainerEnvironment):
     ) -> None:
         """Nothing is touched yet.
 
-        `on_stack` gets what is needed to give the stack back when this process is killed (`sweep.restore`), before
+        `on_stack` gets what is needed to give the stack back when this process is killed (`stack.restore`), before
         anything is changed.
         """
         super().__init__(data, logs, redis=redis, on_server=on_server)
         self._on_stack = on_stack
+        self._marked = False
+        """Whether our mark may be in the database."""
         self._owns_data = False
         self._made: list[str] = []
         self._fsync_before: str | None = None
@@ -87,11 +87,11 @@ class ComposeEnvironment(ContainerEnvironment):
             try:
                 await step()
             except (HarnessError, EnvironmentUnavailable, RedisError, OSError) as error:
-                left.append(f"compose stack: {error}")
+                left.append(str(error))
         await self._calls.close()
         if self._client is not None:
             self._client.close()
-        return left
+        return [f"compose stack: {'; '.join(dict.fromkeys(left))} (`chaos heal` tries again)"] if left else []
 
     async def _find(self) -> dict[str, dict[str, Any]]:
         """Return the containers of both services, as the daemon describes them."""
@@ -129,22 +129,22 @@ class ComposeEnvironment(ContainerEnvironment):
     async def _borrow(self, redis: dict[str, Any], toxiproxy: dict[str, Any]) -> None:
         assert self._client is not None
         plug = _plug(redis, toxiproxy)
-        published = _published(toxiproxy)
-        if API_PORT not in published:
+        ports = published(toxiproxy)
+        if API_PORT not in ports:
             raise EnvironmentUnavailable(
                 f"the stack's Toxiproxy does not publish its port {API_PORT} on this machine",
                 "publish it as compose/compose.yaml does",
             )
-        self.toxiproxy = Toxiproxy(f"http://{LOOPBACK}:{published.pop(API_PORT)}")
+        self.toxiproxy = Toxiproxy(f"http://{LOOPBACK}:{ports.pop(API_PORT)}")
         await self.toxiproxy.demand()
         await self._remove_stale()
-        self._on_stack(_note(redis, plug, self.toxiproxy.url, (self.proxy_name, self._control_name)))
-        main, control = await self._free_ports(published)
+        self._on_stack(_note(redis, toxiproxy, plug, self.proxy_name, self._control_name))
+        main, control = await self._free_ports(ports)
         for name, port in ((self._control_name, control), (self.proxy_name, main)):
             self._made.append(name)
-            await self.toxiproxy.create(name, f"0.0.0.0:{port}", f"{_host(redis)}:{REDIS_PORT}")
-        self._control = Probe(LOOPBACK, published[control])
-        self.redis_port = published[main]
+            await self.toxiproxy.create(name, f"0.0.0.0:{port}", _upstream(redis))
+        self._control = Probe(LOOPBACK, ports[control])
+        self.redis_port = ports[main]
         await Probe(LOOPBACK, self.redis_port).wait_ready()
         await self._claim()
         self.containers = self._store = StoreContainer(
@@ -163,12 +163,12 @@ class ComposeEnvironment(ContainerEnvironment):
             if owner is not None and owner.state == "dead":
                 await self.toxiproxy.delete(name)
 
-    async def _free_ports(self, published: Mapping[int, int]) -> tuple[int, int]:
+    async def _free_ports(self, ports: Mapping[int, int]) -> tuple[int, int]:
         """Return two published ports of the Toxiproxy on which no proxy listens."""
         assert self.toxiproxy is not None
         proxies = await self.toxiproxy.proxies()
         taken = {proxy.port for proxy in proxies.values()}
-        free = sorted(set(published) - taken)
+        free = sorted(set(ports) - taken)
         if len(free) < _PORTS_NEEDED:
             users = ", ".join(sorted(name for name in proxies if owner_of(name) is not None))
             reason = f"is in use by another run ({users})" if users else "publishes no two free ports for proxies"
@@ -180,13 +180,14 @@ class ComposeEnvironment(ContainerEnvironment):
 
     async def _claim(self) -> None:
         """Make the database ours: it must be empty, or left by a run that is dead. Set the durability asked for."""
-        mark, fsync = Owner.this().mark, "appendfsync"
+        mark = Owner.this().mark
         async with self._control.client() as client:
             if (await client.config_get("appendonly"))["appendonly"] != "yes":
                 raise EnvironmentUnavailable(
                     "the stack's Redis keeps no append-only file, and would lose everything when it is killed",
                     "start it with --appendonly yes, as compose/compose.yaml does",
                 )
+            self._marked = True
             if not await client.set(OWNER_KEY, mark, nx=True):
                 owner = Owner.parse(str(await client.get(OWNER_KEY)))
                 if owner is None or owner.state != "dead":
@@ -195,27 +196,38 @@ class ComposeEnvironment(ContainerEnvironment):
                         f"the database of the stack's Redis is in use by {who}",
                         f"wait for it; if it is long gone, delete the key {OWNER_KEY} and the data",
                     )
-                before = await client.hget(BEFORE_KEY, fsync)
-                self._fsync_before = str(before) if before else None
-                await client.flushdb()
+                await self._calls(self._remove_data_of_the_dead)
                 await client.set(OWNER_KEY, mark)
             elif (keys := await client.dbsize() - 1) > 0:
-                await client.delete(OWNER_KEY)
                 raise EnvironmentUnavailable(
                     f"database 0 of the stack's Redis holds {keys} keys that are not of a run, and runs need it empty",
                     "empty it (FLUSHDB), or start a stack of its own for runs: docker compose -p NAME up --wait",
                 )
             self._owns_data = True
-            self._fsync_before = self._fsync_before or (await client.config_get(fsync))[fsync]
-            await client.hset(BEFORE_KEY, fsync, self._fsync_before)
+            before = str((await client.config_get(FSYNC))[FSYNC])
+            await client.hset(BEFORE_KEY, FSYNC, before)
+            self._fsync_before = before
         await self._ready()
+
+    def _remove_data_of_the_dead(self) -> None:
+        """Remove what a dead run has left in the database; whatever else is there may be somebody's, and stays."""
+        with Database(self._control.host, self._control.port) as database:
+            ours, others = database.sort_keys()
+            if others:
+                raise EnvironmentUnavailable(
+                    "a run that was killed left data in database 0 of the stack's Redis, and there are keys now that "
+                    f"it may not have made: {readable(others)}",
+                    "save what is yours, and empty the database (FLUSHDB)",
+                )
+            database.give_settings_back()
+            database.remove(ours)
 
     async def _ready(self) -> None:
         """Wait until the server answers, and give it the durability that the experiment asks for (a start forgets)."""
         await self._control.wait_ready()
         try:
             async with self._control.client() as client:
-                await client.config_set("appendfsync", self._appendfsync)
+                await client.config_set(FSYNC, self._appendfsync)
         except (RedisError, OSError) as error:
             raise EnvironmentUnavailable(
                 f"the stack's Redis does not take appendfsync={self._appendfsync}: {error}", "look at its log"
@@ -230,13 +242,16 @@ class ComposeEnvironment(ContainerEnvironment):
 
     async def _clean(self) -> None:
         """Remove the data of this run, and give the server its own durability back."""
-        if not self._owns_data:
+        if not self._marked:
             return
         async with self._control.client() as client:
-            await client.flushdb()
-            if self._fsync_before is not None:
-                await client.config_set("appendfsync", self._fsync_before)
-        self._owns_data = False
+            if self._owns_data:
+                if self._fsync_before is not None:
+                    await client.config_set(FSYNC, self._fsync_before)
+                await client.flushdb()
+            elif await client.get(OWNER_KEY) == Owner.this().mark:  # it turned out to hold something, or time ran out
+                await client.delete(OWNER_KEY)
+        self._owns_data = self._marked = False
 
     async def _remove_proxies(self) -> None:
         if self.toxiproxy is None:
@@ -252,16 +267,6 @@ class ComposeEnvironment(ContainerEnvironment):
         return Image(str(container["Config"]["Image"]), digest(attributes))
 
 
-def _published(container: Mapping[str, Any]) -> dict[int, int]:
-    """Return the published TCP ports: the container's, with this machine's."""
-    found = {}
-    for inside, outside in (container["NetworkSettings"]["Ports"] or {}).items():
-        number, _, protocol = inside.partition("/")
-        if protocol == "tcp" and outside:
-            found[int(number)] = int(outside[0]["HostPort"])
-    return found
-
-
 def _plug(redis: Mapping[str, Any], toxiproxy: Mapping[str, Any]) -> Plug:
     """Return how Redis hangs on the network that it shares with the Toxiproxy."""
     mine, theirs = (container["NetworkSettings"]["Networks"] for container in (redis, toxiproxy))
@@ -275,20 +280,24 @@ def _plug(redis: Mapping[str, Any], toxiproxy: Mapping[str, Any]) -> Plug:
     return Plug(shared[0], aliases, (endpoint["IPAMConfig"] or {}).get("IPv4Address") or None)
 
 
-def _host(redis: Mapping[str, Any]) -> str:
-    """Return the name under which the Toxiproxy finds Redis: that of the service."""
-    return str(redis["Config"]["Labels"][SERVICE_LABEL])
+def _upstream(redis: Mapping[str, Any]) -> str:
+    """Return where the Toxiproxy finds Redis: by the name of the service."""
+    return f"{redis['Config']['Labels'][SERVICE_LABEL]}:{REDIS_PORT}"
 
 
-def _note(redis: Mapping[str, Any], plug: Plug, url: str, proxies: tuple[str, ...]) -> dict[str, Any]:
-    """Return what `sweep.restore` needs, as plain JSON values."""
+def _note(
+    redis: Mapping[str, Any], toxiproxy: Mapping[str, Any], plug: Plug, proxy: str, control: str
+) -> dict[str, Any]:
+    """Return what `chaos.backends.docker.stack` needs to give the stack back, as plain JSON values."""
     return {
+        "owner": Owner.this().mark,
         "container": redis["Id"],
         "network": plug.network,
         "aliases": list(plug.aliases),
         "address": plug.address,
         "memory": redis["HostConfig"]["Memory"],
         "swap": redis["HostConfig"]["MemorySwap"],
-        "toxiproxy": url,
-        "proxies": list(proxies),
+        "proxy_container": toxiproxy["Id"],
+        "proxies": [proxy, control],
+        "control": [control, _upstream(redis)],
     }

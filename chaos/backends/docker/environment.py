@@ -25,18 +25,19 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 from chaos._channel import Channel
 from chaos._process import Child
 from chaos.backends.docker import sweep
+from chaos.backends.docker.archive import unpack
 from chaos.backends.docker.client import Calls, DaemonError, connect, demand_daemon
 from chaos.backends.docker.containers import Plug, StoreContainer
 from chaos.backends.docker.images import REDIS_VARIABLE, TOXIPROXY_VARIABLE, Image, obtain
 from chaos.backends.docker.probe import Probe
+from chaos.backends.docker.pull import Pull
+from chaos.backends.docker.stack import API_PORT, LOOPBACK
 from chaos.backends.environment import Containers
 from chaos.backends.ports import Reservation
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError
 from chaos.errors import EnvironmentUnavailable, HarnessError
 
-LOOPBACK = "127.0.0.1"
 REDIS_PORT = 6379
-API_PORT = 8474
 PROXY_PORT = 8666
 CONTROL_PORT = 8667
 """Ports in the containers. The control proxy is the harness's own way to the server: no fault is ever put in it."""
@@ -176,14 +177,15 @@ class DockerEnvironment(ContainerEnvironment):
         readable = run_id.rstrip("/").rpartition("/")[2]
         self._prefix = f"chaos-{readable}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
         self._labels = sweep.harness_labels(run_id)
+        self._pull = Pull()
         self._ports: dict[int, Reservation] = {}
 
     async def start(self) -> None:
         """Make and start everything; raises EnvironmentUnavailable with the reason, `stop` removes what there is."""
         self._make_folders()
         self._client = await self._calls(connect)
-        redis = await self._calls(obtain, self._client, REDIS_VARIABLE)
-        toxiproxy = await self._calls(obtain, self._client, TOXIPROXY_VARIABLE)
+        redis = await self._calls(obtain, self._client, REDIS_VARIABLE, self._pull)
+        toxiproxy = await self._calls(obtain, self._client, TOXIPROXY_VARIABLE, self._pull)
         try:
             await self._bring_up(redis, toxiproxy)
         except (DaemonError, ToxiproxyError, RedisError, OSError) as error:
@@ -196,6 +198,7 @@ class DockerEnvironment(ContainerEnvironment):
         if self._stopped:
             return []
         self._stopped = True
+        self._pull.call_off()
         try:
             await self._leave()
             await self._keep_traces()
@@ -211,7 +214,7 @@ class DockerEnvironment(ContainerEnvironment):
         if self._client is None:
             return []
         try:
-            return sweep.remove(self._run_id).stuck
+            return sweep.remove(self._run_id, quiet_s=0).stuck
         except OSError as error:
             return [f"containers, network and volume labelled {sweep.RUN_LABEL}={self._run_id}: {error}"]
         finally:
@@ -375,4 +378,4 @@ class DockerEnvironment(ContainerEnvironment):
         assert self._client is not None
         pieces, _ = self._client.api.get_archive(self._ids["redis"], "/data/.")
         with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
-            archive.extractall(self._data / "redis", filter="data")
+            unpack(archive, self._data / "redis")

@@ -10,6 +10,7 @@ import requests.exceptions
 from docker.errors import DockerException, ImageNotFound
 
 from chaos.backends.docker.client import in_words
+from chaos.backends.docker.pull import Pull
 from chaos.errors import EnvironmentUnavailable
 
 REDIS_VARIABLE = "CHAOS_REDIS_IMAGE"
@@ -32,8 +33,8 @@ def chosen(variable: str) -> str:
     return os.environ.get(variable) or OFFICIAL[variable]
 
 
-def obtain(client: docker.DockerClient, variable: str) -> Image:
-    """Return the image to use, pulled when it is not here. Blocks, as long as a pull takes.
+def obtain(client: docker.DockerClient, variable: str, pull: Pull) -> Image:
+    """Return the image to use, pulled when it is not here. Blocks until it is pulled, or `pull` is called off.
 
     Raises EnvironmentUnavailable when it is not here and cannot be had.
     """
@@ -44,8 +45,9 @@ def obtain(client: docker.DockerClient, variable: str) -> Image:
         except ImageNotFound:
             if name in LOCAL.values():
                 raise EnvironmentUnavailable(f"there is no image {name} yet", "run: chaos images build") from None
-            found = client.images.pull(name if _tagged(name) else f"{name}:latest")
-    except (DockerException, requests.exceptions.RequestException) as error:
+            pull(client, name)
+            found = client.images.get(name)
+    except (DockerException, requests.exceptions.RequestException, OSError) as error:
         raise EnvironmentUnavailable(
             f"image {name} is not here and cannot be pulled ({in_words(error)})",
             f"choose another with {variable}; without a registry: run `chaos images build`, and set "
@@ -58,7 +60,3 @@ def digest(attributes: dict[str, object]) -> str:
     """Return the digest to write down for an image that the daemon describes by `attributes`."""
     published = attributes.get("RepoDigests")
     return str(published[0] if isinstance(published, list) and published else attributes.get("Id", ""))
-
-
-def _tagged(name: str) -> bool:
-    return ":" in name.rpartition("/")[2] or "@" in name

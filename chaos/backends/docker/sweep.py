@@ -1,7 +1,7 @@
 """Finding and removing what runs leave in a docker daemon: containers, networks and volumes, by label only.
 
 Everything that a run makes in a daemon carries three labels: the run, the harness process, and the place where that
-process lives (a host name and a pid namespace: a process number means nothing elsewhere). What carries no such label
+process lives (machine and pid namespace: a process number means nothing elsewhere). What carries no such label
 is never touched.
 
 The guardian uses this file without the package, so it imports the standard library only and speaks HTTP to the
@@ -36,6 +36,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  # an addr
 NO_BOUND_BYTES = 2**50
 """What is asked for to take a bound of memory away: the daemon takes neither 0 (unchanged) nor -1 (too small)."""
 
+QUIET_S = 1.0
+"""How long nothing of a dead run may turn up before it is taken for gone; a daemon makes a network in 0.1 s."""
+
+_MACHINE_ID = Path("/etc/machine-id")
 _TIMEOUT_S = 10.0
 _TRIES = 20
 _PAUSE_S = 0.1
@@ -66,10 +70,11 @@ class Leftover:
 
 @dataclass
 class Swept:
-    """What a removal did: the names that are gone, and those that stay, each with the reason."""
+    """What a removal did: the names that are gone, those that stay with the reason, and those that were let be."""
 
     removed: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
+    spared: list[str] = field(default_factory=list)
 
 
 def daemon_address() -> str:
@@ -100,12 +105,25 @@ def harness_labels(run_id: str) -> dict[str, str]:
 
 
 def place() -> str:
-    """Return what tells this machine and its pid namespace from others that use the same daemon."""
+    """Return what tells this machine and its pid namespace from others that use the same daemon.
+
+    Neither is enough: the first pid namespace has the same number everywhere, and so has many a machine its name.
+    """
     try:
         namespace = Path("/proc/self/ns/pid").readlink().name
     except OSError:
         namespace = "-"
-    return f"{platform.node()}/{namespace}"
+    return f"{platform.node()}{_machine()}/{namespace}"
+
+
+def _machine() -> str:
+    """Return what stands for this installation of a system; empty where it has no id (machine-id(5))."""
+    try:
+        text = _MACHINE_ID.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+    # The id itself must not be shown to others, says its manual page.
+    return f"/{hashlib.sha256(f'chaos {text}'.encode()).hexdigest()[:8]}" if text else ""
 
 
 def start_time(pid: int) -> str | None:
@@ -139,13 +157,19 @@ def owner_state(harness: str, owner_place: str) -> str:
 class Daemon:
     """A docker daemon, asked over its socket; every call opens a connection of its own."""
 
-    def __init__(self, address: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
-        """Nothing is opened yet. Raises ValueError for an address of a kind that cannot be spoken to."""
+    def __init__(self, address: str | None = None, timeout_s: float | None = _TIMEOUT_S) -> None:
+        """Nothing is opened yet. Raises ValueError for an address that is malformed, or of a kind unknown here."""
         self.address = address or daemon_address()
         self._timeout_s = timeout_s
         self._prefix: str | None = None
-        if urlsplit(self.address).scheme not in ("unix", "tcp", "http", "https"):
+        parts = urlsplit(self.address)
+        if parts.scheme not in ("unix", "tcp", "http", "https"):
             raise ValueError(f"{self.address} is neither a socket (unix://) nor an address (tcp://)")
+        self._host, self._port = parts.hostname or "localhost", parts.port
+        try:
+            http.client.HTTPConnection(self._host)  # looks at the name, and opens nothing
+        except http.client.InvalidURL as error:
+            raise ValueError(str(error)) from error
 
     def version(self) -> dict[str, Any]:
         """Return what the daemon says of itself: Version, ApiVersion, Os ..."""
@@ -159,9 +183,13 @@ class Daemon:
 
         Raises OSError: DaemonRefused for an answer that is an error, others when there is no answer.
         """
+        return self._exchange(method, self.path(path, query), body)
+
+    def path(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return a path in the newest version that the daemon speaks; it is asked once."""
         if self._prefix is None:
             self._prefix = f"/v{self.version()['ApiVersion']}"
-        return self._exchange(method, self._prefix + path + (f"?{urlencode(query)}" if query else ""), body)
+        return self._prefix + path + (f"?{urlencode(query)}" if query else "")
 
     def labelled(self, kind: str, label: str) -> list[dict[str, Any]]:
         """Return every object of a kind that carries `label` ("name" or "name=value"), as the daemon lists it."""
@@ -186,7 +214,7 @@ class Daemon:
                 raise
 
     def _exchange(self, method: str, path: str, body: Any = None) -> Any:
-        connection = self._connection()
+        connection = self.connection()
         headers = {"Host": "docker", "Content-Type": "application/json"}
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -205,23 +233,23 @@ class Daemon:
             raise DaemonRefused(answer.status, str(told or text.strip() or answer.reason))
         return value
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection to the daemon that is not open yet."""
         parts = urlsplit(self.address)
         if parts.scheme == "unix":
             return _OverSocket(parts.path or parts.netloc, self._timeout_s)
-        host = parts.hostname or "localhost"
         if parts.scheme == "https" or os.environ.get("DOCKER_TLS_VERIFY"):
             certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
             context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
             context.load_cert_chain(str(certificates / "cert.pem"), str(certificates / "key.pem"))
-            return http.client.HTTPSConnection(host, parts.port or 2376, timeout=self._timeout_s, context=context)
-        return http.client.HTTPConnection(host, parts.port or 2375, timeout=self._timeout_s)
+            return http.client.HTTPSConnection(self._host, self._port or 2376, timeout=self._timeout_s, context=context)
+        return http.client.HTTPConnection(self._host, self._port or 2375, timeout=self._timeout_s)
 
 
 class _OverSocket(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str, timeout_s: float) -> None:
+    def __init__(self, path: str, timeout_s: float | None) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
@@ -248,106 +276,53 @@ def leftovers(address: str | None = None) -> list[Leftover]:
     return found
 
 
-def remove(run_id: str, address: str | None = None) -> Swept:
+def remove(run_id: str, address: str | None = None, *, quiet_s: float = QUIET_S) -> Swept:
     """Remove every container, network and volume of one run and tell what was done. Idempotent.
 
-    What cannot be removed at once (a network loses its last container a moment later) is tried again for some
-    seconds. Raises OSError when the daemon does not answer at all.
+    A daemon finishes what it was asked for although the one who asked is dead, so it is looked again until nothing
+    was found for `quiet_s`; 0 when the run's own requests have all been answered. What cannot be removed at once (a
+    network loses its last container a moment later) is tried again for some seconds. Raises OSError when the daemon
+    does not answer at all.
     """
-    daemon = Daemon(address)
+    return until_quiet(partial(_remove_once, Daemon(address), run_id), quiet_s)
+
+
+def until_quiet(look: Callable[[], Swept], quiet_s: float) -> Swept:
+    """Look and remove until nothing was found for `quiet_s` (0: once), or something resisted several times."""
+    swept = Swept()
+    stuck_looks = 0
+    quiet_since_s = time.monotonic()
+    while True:
+        found = look()
+        swept.removed += found.removed
+        swept.spared += found.spared
+        swept.stuck = found.stuck
+        stuck_looks += bool(found.stuck)
+        if found.removed:
+            quiet_since_s = time.monotonic()
+        if quiet_s == 0 or stuck_looks == _PASSES:
+            return swept
+        if not found.stuck and time.monotonic() - quiet_since_s >= quiet_s:
+            return swept
+        time.sleep(_PAUSE_S)
+
+
+def _remove_once(daemon: Daemon, run_id: str) -> Swept:
+    """Remove what there is of a run at this moment."""
     swept = Swept()
     for kind in _KINDS:
-        names = [_name(kind, item) for item in daemon.labelled(kind, f"{RUN_LABEL}={run_id}")]
-        if not names:
+        items = daemon.labelled(kind, f"{RUN_LABEL}={run_id}")
+        if not items:
             continue
-        with ThreadPoolExecutor(len(names)) as pool:  # a daemon removes several containers as quickly as one
-            for name, reason in zip(
-                names, pool.map(lambda one, kind=kind: _insist(daemon, kind, one), names), strict=True
-            ):
+        names = [_name(kind, item) for item in items]
+        keys = [str(item.get("Id") or item["Name"]) for item in items]  # two networks may have one name
+        with ThreadPoolExecutor(len(keys)) as pool:  # a daemon removes several containers as quickly as one
+            for name, reason in zip(names, pool.map(partial(_insist, daemon, kind), keys), strict=True):
                 if reason is None:
                     swept.removed.append(f"{kind} {name}")
                 else:
                     swept.stuck.append(f"{kind} {name}: {reason}")
     return swept
-
-
-def restore(note: Mapping[str, Any], address: str | None = None) -> Swept:
-    """Give a borrowed compose stack back: have Redis run, plugged in and unbounded, and remove the run's proxies.
-
-    `note` is what `chaos.backends.docker.compose` wrote before it changed anything. Idempotent; whatever fails is told
-    in `stuck` and keeps nothing else from being tried.
-    """
-    swept = Swept()
-    daemon = Daemon(address)
-    # The container first: a Toxiproxy that dials a server which is off the network removes no proxy until it is back.
-    for _ in range(_PASSES):
-        before = len(swept.removed)
-        _mend(daemon, note, swept)
-        if len(swept.removed) == before:
-            break  # looked again, since the daemon may still have been busy with a wish of the dead harness
-    for name in note["proxies"]:
-        _try(swept, f"proxy {name}", partial(_remove_proxy, note["toxiproxy"], name))
-    return swept
-
-
-def _mend(daemon: Daemon, note: Mapping[str, Any], swept: Swept) -> None:
-    """Undo what holds the container, one thing after the other."""
-    container = f"/containers/{note['container']}"
-    state: dict[str, Any] = {}
-    _try(swept, "", lambda: state.update(daemon.call("GET", f"{container}/json")))
-    if not state:
-        return
-    name = state["Name"].lstrip("/")
-    wishes: list[tuple[bool, str, str, Any]] = [
-        (state["State"]["Paused"], "pause", f"{container}/unpause", None),
-        (
-            note["network"] not in state["NetworkSettings"]["Networks"],
-            "disconnection",
-            f"/networks/{quote(note['network'], safe='')}/connect",
-            {
-                "Container": note["container"],
-                "EndpointConfig": {"Aliases": note["aliases"], "IPAMConfig": {"IPv4Address": note["address"] or ""}},
-            },
-        ),
-        (
-            state["HostConfig"]["Memory"] not in (note["memory"], note["memory"] or NO_BOUND_BYTES),
-            "memory limit",
-            f"{container}/update",
-            {"Memory": note["memory"] or NO_BOUND_BYTES, "MemorySwap": note["swap"] or NO_BOUND_BYTES},
-        ),
-        (not state["State"]["Running"], "stop", f"{container}/start", None),
-    ]
-    for needed, what, path, body in wishes:
-        if needed:
-            _try(swept, f"{what} of container {name}", partial(_post, daemon, path, body))
-
-
-def _post(daemon: Daemon, path: str, body: Any) -> bool:
-    daemon.call("POST", path, body=body)
-    return True
-
-
-def _try(swept: Swept, what: str, work: Callable[[], bool | None]) -> None:
-    """Do one thing and write down under `what` that it was done (True), or why it was not."""
-    try:
-        if work():
-            swept.removed.append(what)
-    except (OSError, http.client.HTTPException) as error:
-        swept.stuck.append(f"{what}: {error}" if what else str(error))
-
-
-def _remove_proxy(url: str, name: str) -> bool:
-    """Remove a proxy of a Toxiproxy, and so its toxics; True when there was one."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "localhost", parts.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("DELETE", f"/proxies/{quote(name, safe='')}")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status not in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_FOUND):
-        raise DaemonRefused(status, f"the Toxiproxy at {url} keeps it")
-    return status == http.HTTPStatus.NO_CONTENT
 
 
 def _insist(daemon: Daemon, kind: str, name: str) -> str | None:

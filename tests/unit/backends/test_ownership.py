@@ -75,6 +75,22 @@ def test_a_process_elsewhere_cannot_be_judged() -> None:
     assert Owner("00000000", 2**22 + 1, "1").state == "elsewhere"
 
 
+def test_a_machine_of_the_same_name_is_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host name and first pid namespace are the same on many machines; the id of the installation is not."""
+    places, marks = [], []
+    for number, text in enumerate(("4f1c", "b70d", "", None)):
+        path = tmp_path / f"id-{number}"
+        if text is not None:
+            path.write_text(text + "\n")
+        monkeypatch.setattr(sweep, "_MACHINE_ID", path)
+        places.append(sweep.place())
+        marks.append(Owner.this().mark)
+    assert len(set(places)) == len(set(marks)) == 3
+    assert places[2] == places[3], "an empty file is none"
+    assert not any("4f1c" in place or "b70d" in place for place in places), "the id itself is not told to others"
+    assert sweep.owner_state(f"{os.getpid()}:{Owner.this().started}", places[0]) == "elsewhere"
+
+
 def test_the_owner_of_a_folder_is_in_its_file(tmp_path: Path) -> None:
     """No file, or one that says something else, is no owner."""
     assert owner_in(tmp_path) is None

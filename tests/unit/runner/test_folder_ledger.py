@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.backends.ownership import OWNER_FILE
 from chaos.errors import EnvironmentUnavailable
-from chaos.runner.folder import RunFolder
+from chaos.runner.folder import STACK_FILE, RunFolder
 from chaos.runner.ledger import Ledger
 
 
@@ -53,6 +54,19 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
     folder.write_json("run.json", {"a": 2})
     assert json.loads((folder.path / "run.json").read_text()) == {"a": 2}
     assert [path.name for path in folder.path.iterdir()] == ["run.json"]
+
+
+def test_what_is_needed_to_give_a_stack_back_outlives_the_live_data(tmp_path: Path) -> None:
+    """As long as a borrowed stack is not given back, its note and the owner's mark stay, and nothing else."""
+    folder = RunFolder(tmp_path, "sample", 1)
+    folder.prepare()
+    (folder.data / "store").write_text("x")
+    folder.lend({"container": "1"})
+    assert folder.remove_live()
+    assert sorted(entry.name for entry in folder.live.iterdir()) == [OWNER_FILE, STACK_FILE]
+    folder.give_back()
+    assert folder.remove_live()
+    assert not folder.live.exists()
 
 
 def test_the_ledger_keeps_the_order(tmp_path: Path) -> None:
