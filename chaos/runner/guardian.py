@@ -71,6 +71,10 @@ class Guardian:
         """Remove every container, network and volume that is labelled with `run`, if the harness dies."""
         self._tell("containers", run)
 
+    def all_made(self) -> None:
+        """Nothing more will be asked of the daemon for the runs named so far; a late container need not be awaited."""
+        self._tell("made", "")
+
     def watch_stack(self, note: dict[str, Any]) -> None:
         """Give a borrowed compose stack back as `note` says (`chaos.backends.docker.stack`), if the harness dies."""
         self._tell("stack", note)
@@ -183,7 +187,8 @@ class _Told:
         self.folders: list[Path] = []
         self.manifests: list[Path] = []
         self.marks: list[str] = []
-        self.containers: list[Callable[[], Any]] = []
+        self.containers: list[Callable[..., Any]] = []
+        self.all_made = False
         self.stacks: list[Callable[[], Any]] = []
         self.left: list[str] = []
 
@@ -199,12 +204,15 @@ class _Told:
             self.manifests.append(Path(argument))
         elif verb == "containers":  # imported now: once the harness is dead every millisecond counts
             self.containers.append(partial(_load("chaos.backends.docker.sweep").remove, argument))
+        elif verb == "made":
+            self.all_made = True
         elif verb == "stack":
             self.stacks.append(partial(_load("chaos.backends.docker.stack").restore, argument, at_once=True))
 
     def end_all(self) -> None:
         """End and remove everything; the daemon works while we do."""
-        threads = [threading.Thread(target=self._swept, args=(work,)) for work in self.containers]
+        once = {"quiet_s": 0} if self.all_made else {}
+        threads = [threading.Thread(target=self._swept, args=(partial(work, **once),)) for work in self.containers]
         for thread in threads:
             thread.start()
         _kill(self.processes)

@@ -93,6 +93,7 @@ class Stage:
             on_server=self._record_server,
         )
         await self.environment.start()
+        self._guardian.all_made()
         self.supervisor = Supervisor(
             self._worker_plan(variables),
             self.history,
