@@ -179,6 +179,11 @@ class End:
             self._watch()
             self._flushed()
 
+    def leave(self) -> None:
+        """Close at once, with FIN behind what the kernel has taken; the rest is lost. Idempotent."""
+        if self._socket is not None and not self.gone:
+            self._conclude_soon(failed=False)
+
     def _ready(self, events: int) -> None:
         """Serve what the pump tells of the socket."""
         try:

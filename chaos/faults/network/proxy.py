@@ -176,6 +176,7 @@ class Proxy:
         """Stop listening, reset every connection and give the port back; faults are forgotten. Idempotent."""
         self.stop_listening(self)
         self.cut_all("rst")
+        self.drop_all()  # what was cut before and is not quite closed
         for toxic in self._toxics.values():
             toxic.abandon()
         self._toxics.clear()
