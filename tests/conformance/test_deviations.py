@@ -345,6 +345,37 @@ def test_bodies_have_an_end(ours: Api) -> None:
     assert ours.raw(head + b" " * size).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_proxy_has_so_many_toxics(ours: Api) -> None:
+    """The 65th toxic is 400, alone or in a body of many; Toxiproxy takes any number."""
+    ours.create()
+    for index in range(64):
+        ours.toxic("noop", name=f"t{index}")
+    error = "too many toxics: a proxy can have 64"
+    reply = ours.post("/proxies/p/toxics", {"type": "noop", "name": "one more"})
+    assert (reply.status, reply.error) == (400, error)
+    body = [{"name": "q", "upstream": "u:1", "toxics": [{"type": "noop", "name": f"{index}"} for index in range(65)]}]
+    reply = ours.post("/populate", body)
+    assert (reply.status, reply.error) == (400, f"{error} at toxic 65 at proxy 1")
+    ours.delete("/proxies/p/toxics/t0")
+    assert ours.post("/proxies/p/toxics", {"type": "noop", "name": "one more"}).status == 200
+
+
+def test_there_are_so_many_proxies() -> None:
+    """The 4097th proxy is 400, alone or in a body of many; Toxiproxy takes proxies until the machine has no more."""
+    api = start_chaos()
+    try:
+        body = [{"name": f"p{index}", "upstream": "u:1", "enabled": False} for index in range(4097)]
+        reply = api.post("/populate", body)
+        assert (reply.status, reply.error) == (400, "too many proxies: there can be 4096")
+        assert api.post("/populate", body[:-1]).status == 201
+        reply = api.post("/proxies", {"name": "one more", "upstream": "u:1"})
+        assert (reply.status, reply.error) == (400, "too many proxies: there can be 4096")
+        reply = api.post("/populate", [{"name": "p0", "upstream": "other:1"}, {"name": "one more", "upstream": "u:1"}])
+        assert (reply.status, len(reply.json["proxies"])) == (400, 1)
+    finally:
+        assert api.stop() == 0
+
+
 def test_the_server_names_itself(ours: Api) -> None:
     """A header tells our proxy from Toxiproxy; the version is that of the API."""
     assert ours.kind == CHAOS

@@ -6,9 +6,22 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 
 import pytest
-from api_support import Api, Upstream, black_hole, connect, ending, exchange, read_all, start_toxiproxy
+from api_support import (
+    Api,
+    Reply,
+    Upstream,
+    black_hole,
+    connect,
+    ending,
+    exchange,
+    read_all,
+    start_chaos,
+    start_toxiproxy,
+    timed,
+)
 from tests_support import wait_until
 
 from chaos.faults.network.api import http, router
@@ -211,6 +224,83 @@ def test_hundreds_of_proxies(ours: Api) -> None:
     assert ours.post("/reset").status == 204
     for index in range(300):
         assert ours.delete(f"/proxies/p{index}").status == 204
+
+
+def longest_wait(client: socket.socket, api: Api, path: str, body: object) -> tuple[float, Reply]:
+    """Send a request while bytes go to and fro through a proxy; return their longest way, and the answer."""
+    replies: list[Reply] = []
+    asking = threading.Thread(target=lambda: replies.append(api.post(path, body)))
+    asking.start()
+    longest_s = 0.0
+    while asking.is_alive():
+        with timed() as took:
+            assert exchange(client, b"x") == b"x"
+        longest_s = max(longest_s, took[0])
+    return longest_s, replies[0]
+
+
+def test_thousands_of_toxics_in_one_request(ours: Api, upstream: Upstream) -> None:
+    """As many as a body takes, on one proxy or on many: refused or made, the traffic goes on."""
+    toxics = [{"type": "noop", "name": f"t{index}"} for index in range(12_000)]
+    with connect(ours.create(upstream=upstream.address)["listen"]) as client:
+        body: list[dict[str, object]] = [{"name": "q", "upstream": "u:1", "toxics": toxics}]
+        longest_s, reply = longest_wait(client, ours, "/populate", body)
+        assert reply.status == 400
+        assert longest_s < 1.5
+        body = [{"name": f"q{index}", "upstream": "u:1", "toxics": toxics[:64]} for index in range(180)]
+        longest_s, reply = longest_wait(client, ours, "/populate", body)
+        assert reply.status == 201
+        assert longest_s < 1.5
+        longest_s, reply = longest_wait(client, ours, "/reset", "")
+        assert reply.status == 204
+        assert longest_s < 1.5
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        ["noop"] * 64,
+        ["latency"] * 64,
+        ["slicer", *["latency"] * 62, "limit_data"],
+        ["slicer"] * 32 + ["limit_data"] * 32,
+    ],
+    ids=["noops", "latencies", "latencies between a slicer and a limit", "slicers and limits"],
+)
+def test_the_longest_chain(ours: Api, upstream: Upstream, chain: list[str]) -> None:
+    """A proxy may be full of toxics: connections are made in no time, and what crosses crosses."""
+    limit = 20_000
+    values = {"slicer": {"average_size": 100}, "limit_data": {"bytes": limit}}
+    listen = ours.create(upstream=upstream.address)["listen"]
+    for index, kind in enumerate(chain):
+        ours.toxic(kind, name=f"t{index}", attributes=values.get(kind, {}))
+    with timed() as took:
+        for _ in range(20):
+            with connect(listen) as client:
+                assert exchange(client, b"x" * 1000) == b"x" * 1000
+    assert took[0] < 5
+    with connect(listen) as client:
+        client.sendall(b"y" * 3 * limit)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"y" * (limit if "limit_data" in chain else 3 * limit)
+
+
+def test_thousands_of_proxies_in_one_request(upstream: Upstream) -> None:
+    """Out of descriptors, one says so; who is connected is served, and new clients of API and proxies come in."""
+    api = start_chaos(descriptors=1024)
+    try:
+        listen = api.create(upstream=upstream.address)["listen"]
+        with connect(listen) as client:
+            body = [{"name": f"q{index}", "upstream": "u:1"} for index in range(4000)]
+            longest_s, reply = longest_wait(client, api, "/populate", body)
+            assert reply.status == 500
+            assert reply.error.startswith("listen tcp 127.0.0.1:0: socket: too many open files")
+            assert longest_s < 1.5
+        assert api.alive()
+        with connect(listen) as client:
+            assert exchange(client, b"x") == b"x"
+        assert len(api.get("/proxies").json) == 1 + len(reply.json["proxies"])
+    finally:
+        assert api.stop() == 0
 
 
 class _Served:

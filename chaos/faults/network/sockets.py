@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import resource
 import select
 import socket
 import struct
@@ -127,6 +128,15 @@ def reset(sock: socket.socket) -> None:
     if sock.fileno() >= 0:
         close_resets(sock)
         sock.close()
+
+
+def descriptors_left() -> int:
+    """Return about how many files and sockets this process may still open."""
+    try:
+        with socket.socket() as lowest:  # the kernel hands out the lowest number that is free
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - lowest.fileno()
+    except OSError:
+        return 0
 
 
 def unread_bytes(sock: AnySocket) -> int:
