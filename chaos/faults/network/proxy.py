@@ -246,8 +246,13 @@ class Proxy:
         """Withdraw one owner's wish (None: the wish of a proxy that was just made); listen if it was the last."""
         owner = self if owner is None else owner
         if not self._closed_by - {owner} and self._listener is None and self._reservation is not None:
-            self._listener = listening(self._host, self.port)
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+            listener = listening(self._host, self.port)
+            try:
+                asyncio.get_running_loop().add_reader(listener, self._accept)
+            except BaseException:  # a listener that nobody accepts from is worse than none
+                listener.close()
+                raise
+            self._listener = listener
         self._closed_by.discard(owner)
 
     async def refuses(self) -> bool:
