@@ -144,9 +144,7 @@ class Api:
                 self.process.stdout.close()
 
 
-def start_chaos(
-    *options: str, host: str = "127.0.0.1", log: Path | None = None, descriptors: int | None = None
-) -> Api:
+def start_chaos(*options: str, host: str = "127.0.0.1", log: Path | None = None, descriptors: int | None = None) -> Api:
     """Start `chaos proxy` on a free port, and let it have so many descriptors; None is as many as we may."""
     limited = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     command = [*limited, sys.executable, "-m", "chaos", "proxy", "--host", host, "--port", "0", *options]

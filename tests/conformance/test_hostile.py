@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
+from http import HTTPStatus
 
 import pytest
 from api_support import (
@@ -166,19 +167,6 @@ def test_clients_that_vanish(ours: Api) -> None:
     assert ours.alive()
 
 
-def test_a_client_that_reads_no_answers(ours: Api) -> None:
-    """Whoever asks and asks and never reads fills buffers of its own, and nobody else's."""
-    for index in range(20):
-        ours.create(f"p{index}")
-    with socket.create_connection((ours.host, ours.port)) as sock:
-        sock.settimeout(1)
-        with contextlib.suppress(TimeoutError):
-            for _ in range(20_000):
-                sock.sendall(b"GET /proxies HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert ours.alive()
-        assert ours.get("/proxies").status == 200
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -318,6 +306,51 @@ class _Served:
     async def __aexit__(self, *_: object) -> None:
         self._pair[1].close()
         await self._http.close()
+
+    @property
+    def clients(self) -> int:
+        """How many connections are served."""
+        return len(self._http._clients)
+
+
+REQUEST = b"GET /version HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "drained"),
+    [(b"\r\n", True), (b"Connection: close\r\n\r\n", True), (b"Connection: close\r\n\r\n", False)],
+    ids=["and asks", "once", "for what the transport keeps to itself"],
+)
+async def test_a_client_that_reads_no_answers(monkeypatch: pytest.MonkeyPatch, asked: bytes, drained: bool) -> None:
+    """Whoever asks and never reads keeps nobody else waiting, and is cut off when its time is over."""
+    size = 16 * 1024 * 1024
+    monkeypatch.setattr(http, "WRITE_TIMEOUT_S", 0.3)
+
+    async def _large(_: bytes) -> Answer:
+        return Answer(HTTPStatus.OK, b"x" * size)
+
+    async def _all_is_gone(_: asyncio.StreamWriter) -> None:
+        pass
+
+    handlers = Handlers(Proxies(), strict=False)
+    monkeypatch.setattr(handlers, "version", _large)
+    if not drained:
+        monkeypatch.setattr(asyncio.StreamWriter, "drain", _all_is_gone)
+    served = _Served(Router(handlers))
+    async with served as (reader, writer), asyncio.timeout(10):
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(deaf, writer.get_extra_info("peername"))
+            await asyncio.get_running_loop().sock_sendall(deaf, (REQUEST + asked) * 10)
+            while served.clients < 2:
+                await asyncio.sleep(0)
+            writer.write(b"GET /proxies HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            while served.clients > 1:
+                await asyncio.sleep(0)
+            deaf.settimeout(10)
+            assert len(await asyncio.to_thread(read_all, deaf)) < size
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ class Link:
         if self._severed:
             return
         last = len(self._stages)
-        place = next((index for index, other in enumerate(self._stages) if other.toxic in before), last) if before else last
+        place = (
+            next((index for index, other in enumerate(self._stages) if other.toxic in before), last) if before else last
+        )
         self._stages.insert(place, stage)
         self.source.relay = None
         stage.begin()
