@@ -345,6 +345,30 @@ def test_bodies_have_an_end(ours: Api) -> None:
     assert ours.raw(head + b" " * size).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize(
+    ("listen", "upstream"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0.0.0.0", "127.1.2.3"),
+        ("0.0.0.0", "[::1]"),
+        ("[::1]", "[::1]"),
+    ],
+)
+def test_a_proxy_does_not_dial_itself(ours: Api, listen: str, upstream: str) -> None:
+    """An upstream that is the proxy's own address is unreachable; Toxiproxy dials itself until nothing is left."""
+    port = ours.create(listen=f"{listen}:0")["listen"].rpartition(":")[2]
+    assert ours.patch("/proxies/p", {"listen": f"{listen}:{port}", "upstream": f"{upstream}:{port}"}).status == 200
+    host = "[::1]" if "1]" in listen else "127.0.0.1"
+    with connect(f"{host}:{port}") as client:
+        assert ending(client) == "fin"
+    received = r"toxiproxy_proxy_received_bytes_total{.*} 0"
+    assert len(re.findall(received, ours.get("/metrics").text)) == 2
+
+
 def test_a_proxy_has_so_many_toxics(ours: Api) -> None:
     """The 65th toxic is 400, alone or in a body of many; Toxiproxy takes any number."""
     ours.create()

@@ -64,14 +64,17 @@ class Connection:
         """The request link and the reply link."""
         return self.request, self.reply
 
-    async def open(self, client: socket.socket, upstream: tuple[str, int], timeout_s: float) -> None:
+    async def open(
+        self, client: socket.socket, upstream: tuple[str, int], own: tuple[str, int], timeout_s: float
+    ) -> None:
         """Dial the upstream, then take over the accepted socket; no byte is read before `start`.
 
-        Raises OSError or TimeoutError when the upstream cannot be reached within `timeout_s`; `client` is then
-        still the caller's. Cancellation: safe; call `abandon` afterwards.
+        `own` is the address of the proxy, where no upstream can be. Raises OSError or TimeoutError when the upstream
+        cannot be reached within `timeout_s`; `client` is then still the caller's. Cancellation: safe; call
+        `abandon` afterwards.
         """
         async with asyncio.timeout(timeout_s):
-            server = await connected(upstream)
+            server = await connected(upstream, own)
         self._upstream.attach(server)
         self._client.attach(client)
 

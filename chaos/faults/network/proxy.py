@@ -330,7 +330,7 @@ class Proxy:
     async def _dialed(self, client: socket.socket, connection: Connection) -> bool:
         """Open the connection, or say in the log and the counters why that failed."""
         try:
-            await connection.open(client, self.upstream, DIAL_TIMEOUT_S)
+            await connection.open(client, self.upstream, self.address, DIAL_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
             self._failed_dials += 1
             log.info("proxy %s cannot reach %s: %s", self.name, self.upstream, repr(error))
