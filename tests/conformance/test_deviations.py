@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,26 @@ def test_metrics_are_live(ours: Api, upstream: Upstream) -> None:
         client.sendall(b"678")
         assert wait_until(lambda: _count("received", "downstream") == 8)
         assert [_count("sent", "upstream"), _count("sent", "downstream")] == [8, 5]
+
+
+def test_runtime_metrics_are_of_this_process() -> None:
+    """With the flag there are process_* and a build info, but no go_* of a runtime that is not there."""
+    api = start_chaos("-runtime-metrics")
+    try:
+        api.create()
+        text = api.get("/metrics").text
+        values = {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"
+        }
+        assert values["process_cpu_seconds_total"] > 0
+        assert 5 < values["process_open_fds"] < values["process_max_fds"]
+        assert 2**20 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
+        assert abs(values["process_start_time_seconds"] - time.time()) < 60
+        assert len([name for name in values if name.startswith("chaos_build_info{")]) == 1
+        assert any(name.startswith("toxiproxy_proxy_sent_bytes_total{") for name in values)
+        assert "go_" not in text
+    finally:
+        assert api.stop() == 0
 
 
 def test_metrics_end_with_their_proxy(ours: Api) -> None:

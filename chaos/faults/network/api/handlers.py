@@ -35,10 +35,14 @@ class Answer:
 class Handlers:
     """The endpoints, over the proxies of this process."""
 
-    def __init__(self, proxies: Proxies, *, strict: bool) -> None:
-        """With `strict` proxies are shown with the empty `Logger` that Toxiproxy shows."""
+    def __init__(self, proxies: Proxies, *, strict: bool, runtime_metrics: bool = False) -> None:
+        """With `strict` proxies are shown with the empty `Logger` that Toxiproxy shows.
+
+        With `runtime_metrics` the metrics tell of this process too.
+        """
         self._proxies = proxies
         self._strict = strict
+        self._runtime_metrics = runtime_metrics
 
     async def version(self, _: bytes) -> Answer:
         """Tell the version of the API."""
@@ -47,7 +51,9 @@ class Handlers:
 
     async def metrics(self, _: bytes) -> Answer:
         """Tell the counters as they are now."""
-        return Answer(HTTPStatus.OK, metrics.exposition(self._proxies), metrics.CONTENT_TYPE)
+        return Answer(
+            HTTPStatus.OK, metrics.exposition(self._proxies, runtime=self._runtime_metrics), metrics.CONTENT_TYPE
+        )
 
     async def index(self, _: bytes) -> Answer:
         """Describe all proxies, by name."""
