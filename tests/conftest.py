@@ -1,7 +1,8 @@
 """What every test may ask for, and how a missing requirement is treated.
 
 A test marked `requires("docker")` is skipped, with the way to get it, where that is absent. When CHAOS_REQUIRE
-names it (comma-separated), the skip becomes a failure, so that a CI cannot lose tests in silence.
+names it (comma-separated), the skip becomes a failure, so that a CI cannot lose tests in silence. What would make the
+suite longer than a coffee is marked `deep` and runs with CHAOS_DEEP=1.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail where CHAOS_REQUIRE says so, a test whose requirement is absent."""
+    """Skip, or fail where CHAOS_REQUIRE says so, a test whose requirement is absent; skip deep ones by default."""
+    if item.get_closest_marker("deep") and not os.environ.get("CHAOS_DEEP"):
+        pytest.skip("deep: set CHAOS_DEEP=1, as the nightly job does")
     demanded = {name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",") if name.strip()}
     for marker in item.iter_markers("requires"):
         for name in marker.args:
