@@ -23,6 +23,19 @@ from tests_support import wait_until
 from chaos.backends.ports import Reservation
 
 TIMEOUT_S = 10.0
+DAY_MS = 24 * 3600 * 1000
+RANGES: dict[str, dict[str, tuple[int, int]]] = {
+    "latency": {"latency": (0, DAY_MS), "jitter": (0, DAY_MS)},
+    "bandwidth": {"rate": (0, 10**7)},
+    "slow_close": {"delay": (0, DAY_MS)},
+    "timeout": {"timeout": (0, DAY_MS)},
+    "reset_peer": {"timeout": (0, DAY_MS)},
+    "slicer": {"average_size": (1, 2**31 - 1), "size_variation": (0, 2**31 - 1), "delay": (0, DAY_MS * 1000)},
+    "limit_data": {"bytes": (0, 2**63 - 1)},
+    "noop": {},
+}
+"""The attributes of each type of toxic, and what our server takes for them."""
+
 TOXIPROXY = "toxiproxy"
 CHAOS = "chaos"
 
