@@ -23,6 +23,19 @@ from tests_support import wait_until
 from chaos.backends.ports import Reservation
 
 TIMEOUT_S = 10.0
+DAY_MS = 24 * 3600 * 1000
+RANGES: dict[str, dict[str, tuple[int, int]]] = {
+    "latency": {"latency": (0, DAY_MS), "jitter": (0, DAY_MS)},
+    "bandwidth": {"rate": (0, 10**7)},
+    "slow_close": {"delay": (0, DAY_MS)},
+    "timeout": {"timeout": (0, DAY_MS)},
+    "reset_peer": {"timeout": (0, DAY_MS)},
+    "slicer": {"average_size": (1, 2**31 - 1), "size_variation": (0, 2**31 - 1), "delay": (0, DAY_MS * 1000)},
+    "limit_data": {"bytes": (0, 2**63 - 1)},
+    "noop": {},
+}
+"""The attributes of each type of toxic, and what our server takes for them."""
+
 TOXIPROXY = "toxiproxy"
 CHAOS = "chaos"
 
@@ -144,9 +157,10 @@ class Api:
                 self.process.stdout.close()
 
 
-def start_chaos(*options: str, host: str = "127.0.0.1", log: Path | None = None) -> Api:
-    """Start `chaos proxy` on a free port."""
-    command = [sys.executable, "-m", "chaos", "proxy", "--host", host, "--port", "0", *options]
+def start_chaos(*options: str, host: str = "127.0.0.1", log: Path | None = None, descriptors: int | None = None) -> Api:
+    """Start `chaos proxy` on a free port, and let it have so many descriptors; None is as many as we may."""
+    limited = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-m", "chaos", "proxy", "--host", host, "--port", "0", *options]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(log.open("w")) if log else subprocess.DEVNULL
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from api_support import Api, Upstream, connect, exchange, start_chaos
+
+from chaos import __version__
+from chaos.cli.proxy import proxy
 
 COMMAND = (sys.executable, "-m", "chaos", "proxy")
 
@@ -50,12 +54,37 @@ def test_flags_of_toxiproxy_server(tmp_path: Path) -> None:
     """Flags with one dash, and with =, are understood."""
     path = tmp_path / "proxies.json"
     path.write_text('[{"name": "p", "upstream": "u:1"}]')
-    command = [*COMMAND, "-host=127.0.0.1", "-port", "0", f"-config={path}", "-seed=3", "-proxy-metrics"]
+    command = [*COMMAND, "-host=127.0.0.1", "-port", "0", f"-config={path}", "-seed=3", "-proxy-metrics=true"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         process.terminate()
     assert line.endswith(", 1 proxies, seed 3\n")
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version", "-version=true"])
+def test_version(flag: str) -> None:
+    """It is told as toxiproxy-server tells its own, then the program ends."""
+    done = failed(flag)
+    assert done.returncode == 0
+    assert done.stdout == f"toxiproxy-server version 2.12.0 (chaos-harness {__version__})\n"
+
+
+@pytest.mark.requires("toxiproxy")
+def test_every_flag_of_toxiproxy_server_is_taken() -> None:
+    """Whatever its own help names, ours has with one dash and with two."""
+    told = subprocess.run(["toxiproxy-server", "-help"], capture_output=True, text=True, check=False).stderr
+    flags = set(re.findall(r"^  -(\S+)", told, re.MULTILINE))
+    assert {"version", "runtime-metrics", "host"} <= flags
+    ours = {option for parameter in proxy.params for option in parameter.opts}
+    assert {f"{dashes}{flag}" for flag in flags for dashes in ("-", "--")} <= ours
+
+
+def test_switches_with_a_value() -> None:
+    """A switch that is false is not there; one that is neither true nor false is wrong usage."""
+    done = failed("-version=false", "-port=x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert failed("-version=maybe").returncode == 2
 
 
 def test_configuration(tmp_path: Path, upstream: Upstream) -> None:

@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,26 @@ def test_metrics_are_live(ours: Api, upstream: Upstream) -> None:
         assert [_count("sent", "upstream"), _count("sent", "downstream")] == [8, 5]
 
 
+def test_runtime_metrics_are_of_this_process() -> None:
+    """With the flag there are process_* and a build info, but no go_* of a runtime that is not there."""
+    api = start_chaos("-runtime-metrics")
+    try:
+        api.create()
+        text = api.get("/metrics").text
+        values = {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"
+        }
+        assert values["process_cpu_seconds_total"] > 0
+        assert 5 < values["process_open_fds"] < values["process_max_fds"]
+        assert 2**20 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
+        assert abs(values["process_start_time_seconds"] - time.time()) < 60
+        assert len([name for name in values if name.startswith("chaos_build_info{")]) == 1
+        assert any(name.startswith("toxiproxy_proxy_sent_bytes_total{") for name in values)
+        assert "go_" not in text
+    finally:
+        assert api.stop() == 0
+
+
 def test_metrics_end_with_their_proxy(ours: Api) -> None:
     """A deleted proxy leaves no series behind; with Toxiproxy they stay for ever."""
     ours.create()
@@ -343,6 +364,61 @@ def test_bodies_have_an_end(ours: Api) -> None:
     size = 1024 * 1024 + 1
     head = b"POST /populate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
     assert ours.raw(head + b" " * size).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("listen", "upstream"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0.0.0.0", "127.1.2.3"),
+        ("0.0.0.0", "[::1]"),
+        ("[::1]", "[::1]"),
+    ],
+)
+def test_a_proxy_does_not_dial_itself(ours: Api, listen: str, upstream: str) -> None:
+    """An upstream that is the proxy's own address is unreachable; Toxiproxy dials itself until nothing is left."""
+    port = ours.create(listen=f"{listen}:0")["listen"].rpartition(":")[2]
+    assert ours.patch("/proxies/p", {"listen": f"{listen}:{port}", "upstream": f"{upstream}:{port}"}).status == 200
+    host = "[::1]" if "1]" in listen else "127.0.0.1"
+    with connect(f"{host}:{port}") as client:
+        assert ending(client) == "fin"
+    received = r"toxiproxy_proxy_received_bytes_total{.*} 0"
+    assert len(re.findall(received, ours.get("/metrics").text)) == 2
+
+
+def test_a_proxy_has_so_many_toxics(ours: Api) -> None:
+    """The 65th toxic is 400, alone or in a body of many; Toxiproxy takes any number."""
+    ours.create()
+    for index in range(64):
+        ours.toxic("noop", name=f"t{index}")
+    error = "too many toxics: a proxy can have 64"
+    reply = ours.post("/proxies/p/toxics", {"type": "noop", "name": "one more"})
+    assert (reply.status, reply.error) == (400, error)
+    body = [{"name": "q", "upstream": "u:1", "toxics": [{"type": "noop", "name": f"{index}"} for index in range(65)]}]
+    reply = ours.post("/populate", body)
+    assert (reply.status, reply.error) == (400, f"{error} at toxic 65 at proxy 1")
+    ours.delete("/proxies/p/toxics/t0")
+    assert ours.post("/proxies/p/toxics", {"type": "noop", "name": "one more"}).status == 200
+
+
+def test_there_are_so_many_proxies() -> None:
+    """The 4097th proxy is 400, alone or in a body of many; Toxiproxy takes proxies until the machine has no more."""
+    api = start_chaos()
+    try:
+        body = [{"name": f"p{index}", "upstream": "u:1", "enabled": False} for index in range(4097)]
+        reply = api.post("/populate", body)
+        assert (reply.status, reply.error) == (400, "too many proxies: there can be 4096")
+        assert api.post("/populate", body[:-1]).status == 201
+        reply = api.post("/proxies", {"name": "one more", "upstream": "u:1"})
+        assert (reply.status, reply.error) == (400, "too many proxies: there can be 4096")
+        reply = api.post("/populate", [{"name": "p0", "upstream": "other:1"}, {"name": "one more", "upstream": "u:1"}])
+        assert (reply.status, len(reply.json["proxies"])) == (400, 1)
+    finally:
+        assert api.stop() == 0
 
 
 def test_the_server_names_itself(ours: Api) -> None:

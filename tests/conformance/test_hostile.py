@@ -6,9 +6,23 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
+from http import HTTPStatus
 
 import pytest
-from api_support import Api, Upstream, black_hole, connect, ending, exchange, read_all, start_toxiproxy
+from api_support import (
+    Api,
+    Reply,
+    Upstream,
+    black_hole,
+    connect,
+    ending,
+    exchange,
+    read_all,
+    start_chaos,
+    start_toxiproxy,
+    timed,
+)
 from tests_support import wait_until
 
 from chaos.faults.network.api import http, router
@@ -153,19 +167,6 @@ def test_clients_that_vanish(ours: Api) -> None:
     assert ours.alive()
 
 
-def test_a_client_that_reads_no_answers(ours: Api) -> None:
-    """Whoever asks and asks and never reads fills buffers of its own, and nobody else's."""
-    for index in range(20):
-        ours.create(f"p{index}")
-    with socket.create_connection((ours.host, ours.port)) as sock:
-        sock.settimeout(1)
-        with contextlib.suppress(TimeoutError):
-            for _ in range(20_000):
-                sock.sendall(b"GET /proxies HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert ours.alive()
-        assert ours.get("/proxies").status == 200
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -213,6 +214,83 @@ def test_hundreds_of_proxies(ours: Api) -> None:
         assert ours.delete(f"/proxies/p{index}").status == 204
 
 
+def longest_wait(client: socket.socket, api: Api, path: str, body: object) -> tuple[float, Reply]:
+    """Send a request while bytes go to and fro through a proxy; return their longest way, and the answer."""
+    replies: list[Reply] = []
+    asking = threading.Thread(target=lambda: replies.append(api.post(path, body)))
+    asking.start()
+    longest_s = 0.0
+    while asking.is_alive():
+        with timed() as took:
+            assert exchange(client, b"x") == b"x"
+        longest_s = max(longest_s, took[0])
+    return longest_s, replies[0]
+
+
+def test_thousands_of_toxics_in_one_request(ours: Api, upstream: Upstream) -> None:
+    """As many as a body takes, on one proxy or on many: refused or made, the traffic goes on."""
+    toxics = [{"type": "noop", "name": f"t{index}"} for index in range(12_000)]
+    with connect(ours.create(upstream=upstream.address)["listen"]) as client:
+        body: list[dict[str, object]] = [{"name": "q", "upstream": "u:1", "toxics": toxics}]
+        longest_s, reply = longest_wait(client, ours, "/populate", body)
+        assert reply.status == 400
+        assert longest_s < 1.5
+        body = [{"name": f"q{index}", "upstream": "u:1", "toxics": toxics[:64]} for index in range(180)]
+        longest_s, reply = longest_wait(client, ours, "/populate", body)
+        assert reply.status == 201
+        assert longest_s < 1.5
+        longest_s, reply = longest_wait(client, ours, "/reset", "")
+        assert reply.status == 204
+        assert longest_s < 1.5
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        ["noop"] * 64,
+        ["latency"] * 64,
+        ["slicer", *["latency"] * 62, "limit_data"],
+        ["slicer"] * 32 + ["limit_data"] * 32,
+    ],
+    ids=["noops", "latencies", "latencies between a slicer and a limit", "slicers and limits"],
+)
+def test_the_longest_chain(ours: Api, upstream: Upstream, chain: list[str]) -> None:
+    """A proxy may be full of toxics: connections are made in no time, and what crosses crosses."""
+    limit = 20_000
+    values = {"slicer": {"average_size": 100}, "limit_data": {"bytes": limit}}
+    listen = ours.create(upstream=upstream.address)["listen"]
+    for index, kind in enumerate(chain):
+        ours.toxic(kind, name=f"t{index}", attributes=values.get(kind, {}))
+    with timed() as took:
+        for _ in range(20):
+            with connect(listen) as client:
+                assert exchange(client, b"x" * 1000) == b"x" * 1000
+    assert took[0] < 5
+    with connect(listen) as client:
+        client.sendall(b"y" * 3 * limit)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"y" * (limit if "limit_data" in chain else 3 * limit)
+
+
+def test_thousands_of_proxies_in_one_request(upstream: Upstream) -> None:
+    """Out of descriptors, one says so; who is connected is served, and new clients of API and proxies come in."""
+    api = start_chaos(descriptors=1024)
+    try:
+        listen = api.create(upstream=upstream.address)["listen"]
+        with connect(listen) as client:
+            body = [{"name": f"q{index}", "upstream": "u:1"} for index in range(4000)]
+            longest_s, reply = longest_wait(client, api, "/populate", body)
+            assert reply.status == 500
+            assert reply.error.startswith("listen tcp 127.0.0.1:0: socket: too many open files")
+            assert longest_s < 1.5
+        assert api.alive()
+        with connect(listen) as client:
+            assert exchange(client, b"x") == b"x"
+        assert len(api.get("/proxies").json) == 1 + len(reply.json["proxies"])
+    finally:
+        assert api.stop() == 0
+
+
 class _Served:
     """The API inside the test, with times that do not make one wait."""
 
@@ -228,6 +306,51 @@ class _Served:
     async def __aexit__(self, *_: object) -> None:
         self._pair[1].close()
         await self._http.close()
+
+    @property
+    def clients(self) -> int:
+        """How many connections are served."""
+        return len(self._http._clients)
+
+
+REQUEST = b"GET /version HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "drained"),
+    [(b"\r\n", True), (b"Connection: close\r\n\r\n", True), (b"Connection: close\r\n\r\n", False)],
+    ids=["and asks", "once", "for what the transport keeps to itself"],
+)
+async def test_a_client_that_reads_no_answers(monkeypatch: pytest.MonkeyPatch, asked: bytes, drained: bool) -> None:
+    """Whoever asks and never reads keeps nobody else waiting, and is cut off when its time is over."""
+    size = 16 * 1024 * 1024
+    monkeypatch.setattr(http, "WRITE_TIMEOUT_S", 0.3)
+
+    async def _large(_: bytes) -> Answer:
+        return Answer(HTTPStatus.OK, b"x" * size)
+
+    async def _all_is_gone(_: asyncio.StreamWriter) -> None:
+        pass
+
+    handlers = Handlers(Proxies(), strict=False)
+    monkeypatch.setattr(handlers, "version", _large)
+    if not drained:
+        monkeypatch.setattr(asyncio.StreamWriter, "drain", _all_is_gone)
+    served = _Served(Router(handlers))
+    async with served as (reader, writer), asyncio.timeout(10):
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(deaf, writer.get_extra_info("peername"))
+            await asyncio.get_running_loop().sock_sendall(deaf, (REQUEST + asked) * 10)
+            while served.clients < 2:
+                await asyncio.sleep(0)
+            writer.write(b"GET /proxies HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            while served.clients > 1:
+                await asyncio.sleep(0)
+            deaf.settimeout(10)
+            assert len(await asyncio.to_thread(read_all, deaf)) < size
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,10 @@ _SILENT: tuple[Cut, ...] = ("stall", "discard")
 _CUT = "cut off"
 
 FIN_LINGER_S = 1.0
-"""After an orderly cut the sockets stay open this long for the peers' own FIN, so that no RST overtakes ours."""
+"""After an orderly cut the sockets stay open this long for the peers' own FIN, so that no RST overtakes ours.
+
+A peer that has not taken by then what was sent to it is reset: it may never read.
+"""
 
 
 class Connection:
@@ -61,14 +64,17 @@ class Connection:
         """The request link and the reply link."""
         return self.request, self.reply
 
-    async def open(self, client: socket.socket, upstream: tuple[str, int], timeout_s: float) -> None:
+    async def open(
+        self, client: socket.socket, upstream: tuple[str, int], own: tuple[str, int], timeout_s: float
+    ) -> None:
         """Dial the upstream, then take over the accepted socket; no byte is read before `start`.
 
-        Raises OSError or TimeoutError when the upstream cannot be reached within `timeout_s`; `client` is then
-        still the caller's. Cancellation: safe; call `abandon` afterwards.
+        `own` is the address of the proxy, where no upstream can be. Raises OSError or TimeoutError when the upstream
+        cannot be reached within `timeout_s`; `client` is then still the caller's. Cancellation: safe; call
+        `abandon` afterwards.
         """
         async with asyncio.timeout(timeout_s):
-            server = await connected(upstream)
+            server = await connected(upstream, own)
         self._upstream.attach(server)
         self._client.attach(client)
 
@@ -84,8 +90,14 @@ class Connection:
         return self._cut
 
     def cut(self, how: Cut) -> bool:
-        """Cut the connection; False when it has ended, or was cut before in a way that `how` adds nothing to."""
-        is_cut = self._cut in _FINAL or (self._cut in _SILENT and how not in _FINAL) or self._cut == how
+        """Cut the connection; False when it has ended, or was cut before in a way that `how` adds nothing to.
+
+        Of two final cuts the second adds something only when it is rst and the first still waits for a peer to read.
+        """
+        if self._cut in _FINAL:
+            is_cut = how != "rst" or not any(end.unsent_bytes for end in self.ends)
+        else:
+            is_cut = (self._cut in _SILENT and how not in _FINAL) or self._cut == how
         if is_cut or all(end.gone for end in self.ends):
             return False
         self._cut = how
@@ -109,18 +121,23 @@ class Connection:
         self._ending |= {link}
 
     def drop(self) -> None:
-        """Close both sides at once, whatever stages hold back. Peers read end of file, or RST where they sent more."""
-        self._cut = "fin"
+        """Close both sides at once, whatever is held back. Peers read end of file, or RST where they sent more."""
+        if self._cut != "rst":
+            self._cut = "fin"
         self._sever()
-        self._close_ends()
-        self._linger = asyncio.get_running_loop().call_later(FIN_LINGER_S, self.abandon)  # a peer may never read
+        for end in self.ends:
+            end.leave()
 
     def reset_client(self) -> None:
-        """Reset the client's side and close the upstream's in order, so that no RST overtakes what was sent there."""
+        """Reset the client's side and close the upstream's in order, so that no RST overtakes what was sent there.
+
+        An upstream that has not taken it after FIN_LINGER_S is reset too.
+        """
         self._cut = "rst"
         self._sever()
         self._client.reset()
         self._upstream.close()
+        self._linger_on()
 
     def abandon(self) -> None:
         """Reset whatever sockets there are. Idempotent."""
@@ -144,7 +161,20 @@ class Connection:
         for end in self.ends:
             end.finish()
             end.resume_all()
-        self._linger = asyncio.get_running_loop().call_later(FIN_LINGER_S, self._close_ends)
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+        self._linger = asyncio.get_running_loop().call_later(FIN_LINGER_S, self._give_up)
+
+    def _give_up(self) -> None:
+        """Close what has been sent, and reset a peer that does not read."""
+        for end in self.ends:
+            if end.unsent_bytes:
+                end.reset()
+            else:
+                end.close()
 
     def _close_ends(self) -> None:
         for end in self.ends:

@@ -27,6 +27,7 @@ READ_BYTES_MAX = 256 * 1024
 """Bytes that are read from a socket at once: the largest chunk there is."""
 
 _SENDS_AT_ONCE = 64
+_JOINED_BYTES = 1024
 _BUFFER = memoryview(bytearray(READ_BYTES_MAX))
 """Where every end reads to. What it holds is written or copied before anything else is read."""
 
@@ -179,6 +180,11 @@ class End:
             self._watch()
             self._flushed()
 
+    def leave(self) -> None:
+        """Close at once, with FIN behind what the kernel has taken; the rest is lost. Idempotent."""
+        if self._socket is not None and not self.gone:
+            self._conclude_soon(failed=False)
+
     def _ready(self, events: int) -> None:
         """Serve what the pump tells of the socket."""
         try:
@@ -212,9 +218,12 @@ class End:
 
     def _keep(self, data: bytes | memoryview, sent: int) -> None:
         """Keep what the kernel did not take, since the buffer it may lie in is read to again."""
-        rest = memoryview(bytes(memoryview(data)[sent:]))
-        self._backlog.append(rest)
+        rest = memoryview(data)[sent:]
         self.unsent_bytes += len(rest)
+        if self._backlog and len(self._backlog[-1]) + len(rest) <= _JOINED_BYTES:
+            self._backlog[-1] = memoryview(bytes(self._backlog[-1]) + rest)
+        else:
+            self._backlog.append(memoryview(bytes(rest)))
         self._watch()
         if self.unsent_bytes > WRITE_BYTES_HIGH and not self._throttling:
             self._throttling = True

@@ -7,7 +7,8 @@ stage may reorder them, because TCP never does (RFC 9293 section 2.2).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Literal
 
 from chaos.errors import HarnessError
@@ -39,6 +40,8 @@ class Stage:
         """`toxic` made this stage for `link`; `Link.add` puts it to work."""
         self.toxic = toxic
         self.link = link
+        self.crowded = False
+        """Whether it holds so many items that the stages in front should wait, if they can."""
 
     def begin(self) -> None:
         """Start to act; called once, when the stage is in the chain."""
@@ -49,6 +52,9 @@ class Stage:
 
     def refresh(self) -> None:
         """The toxic was changed; act as it says now."""
+
+    def nudge(self) -> None:
+        """What was crowded behind this stage is no longer; a stage that waited goes on, soon."""
 
     def expedite(self) -> None:
         """Pass on what is only late, now and in order: the proxy is about to end this direction with FIN."""
@@ -79,6 +85,7 @@ class Link:
         self._finished = finished
         self._stages: list[Stage] = []
         self._severed = False
+        self._full = False
         source.receive = self.feed
         source.relay = self._relay
         destination.throttle = self._throttle
@@ -93,15 +100,18 @@ class Link:
         """Bytes that were given to the destination."""
         return self._relayed_bytes + self._delivered_bytes
 
-    def add(self, stage: Stage, before: Collection[Toxic] = ()) -> None:
+    def add(self, stage: Stage, before: AbstractSet[Toxic] = frozenset()) -> None:
         """Put a stage into the chain: in front of those of the toxics `before`, or else nearest to the destination.
 
         Nothing once severed: there is nothing left to act on.
         """
         if self._severed:
             return
-        behind = [index for index, other in enumerate(self._stages) if other.toxic in before]
-        self._stages.insert(behind[0] if behind else len(self._stages), stage)
+        last = len(self._stages)
+        place = (
+            next((index for index, other in enumerate(self._stages) if other.toxic in before), last) if before else last
+        )
+        self._stages.insert(place, stage)
         self.source.relay = None
         stage.begin()
 
@@ -140,6 +150,17 @@ class Link:
         else:
             self._deliver(item)
 
+    def crowded_behind(self, stage: Stage) -> bool:
+        """Tell whether the destination or a stage between it and `stage` has enough for now."""
+        return self._full or any(other.crowded for other in self._stages[self._stages.index(stage) + 1 :])
+
+    def nudge(self, behind: Stage | None = None) -> None:
+        """Tell the stages in front of `behind`, or all, that there is room again."""
+        for stage in self._stages:
+            if stage is behind:
+                return
+            stage.nudge()
+
     def hold(self, size_bytes: int) -> None:
         """Note that a stage keeps this many bytes more; the source may be paused."""
         self.held_bytes += size_bytes
@@ -164,6 +185,7 @@ class Link:
     def sever(self) -> None:
         """End this direction: stages are dropped, and whatever arrives from now on is thrown away. Idempotent."""
         self._severed = True
+        self._full = False
         self.source.relay = None
         for stage in self._stages:
             stage.drop()
@@ -173,10 +195,12 @@ class Link:
             self.source.resume(reason)
 
     def _throttle(self, full: bool) -> None:
+        self._full = full and not self._severed
         if full:
             self.source.pause(_FULL)
         else:
             self.source.resume(_FULL)
+            self.nudge()
 
     def _relay(self, data: memoryview) -> None:
         """Carry bytes across while there is no stage; the view is only valid now."""

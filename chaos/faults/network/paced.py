@@ -14,6 +14,9 @@ from chaos.faults.network.toxic import Toxic
 CHUNKS_HIGH = 16_384
 """Chunks that one stage may hold before its source is no longer read: tiny ones cost more than their bytes."""
 
+PIECES_AT_ONCE = 256
+"""Pieces that leave one stage in one turn of the loop; the other connections have theirs in between."""
+
 
 class Departure(NamedTuple):
     """When the next piece may leave, on the loop's clock (infinity: not before something changes), and its size.
@@ -30,6 +33,9 @@ class PacedStage(Stage):
 
     Pieces are cut off as they leave, so a chunk in a thousand pieces takes no more memory than the chunk. What is
     due on arrival passes without waiting. Released by a heal, everything leaves at once and nothing is lost.
+
+    What is due waits all the same while a stage behind or the destination has enough: pieces of a byte each would
+    take a hundred times their size there.
     """
 
     def __init__(self, toxic: Toxic, link: Link) -> None:
@@ -39,7 +45,7 @@ class PacedStage(Stage):
         self._queue: deque[tuple[float, Item]] = deque()
         self._head_bytes = 0  # of the first chunk, this much has left
         self._next: Departure | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def plan(self, arrived_s: float, item: Item, left_bytes: int) -> Departure:
         """Decide on the piece in front, once for each, in order; `left_bytes` of its chunk have not left."""
@@ -56,7 +62,14 @@ class PacedStage(Stage):
         if len(self._queue) == 1:
             self._pass_due()
         elif len(self._queue) == CHUNKS_HIGH:
+            self.crowded = True
             self.link.source.pause(self)
+
+    def nudge(self) -> None:
+        """Go on, in the next turn of the loop."""
+        if self._queue:
+            self._stop_timer()
+            self._timer = self.loop.call_soon(self._pass_due)
 
     def refresh(self) -> None:
         """Plan the piece in front anew."""
@@ -68,7 +81,7 @@ class PacedStage(Stage):
         while self._queue:
             self._pass_one(None)
         self._stop_timer()
-        self.link.source.resume(self)
+        self._thin_out()
 
     def release(self) -> None:
         """Pass everything on now; nothing is dropped by a heal."""
@@ -83,12 +96,17 @@ class PacedStage(Stage):
         self._queue.clear()
         self._head_bytes = 0
         self._stop_timer()
-        self.link.source.resume(self)
+        self._thin_out()
 
     def _pass_due(self) -> None:
-        """Pass on what is due; wait for the rest."""
+        """Pass on what is due and can be taken; wait for the rest."""
         self._stop_timer()
-        while self._queue:
+        pieces = 0
+        while self._queue and not self.link.crowded_behind(self):
+            if pieces == PIECES_AT_ONCE:
+                self.nudge()
+                return
+            pieces += 1
             if self._next is None:
                 arrived_s, item = self._queue[0]
                 left_bytes = len(item) - self._head_bytes if isinstance(item, bytes) else 0
@@ -99,8 +117,8 @@ class PacedStage(Stage):
                     self._timer = self.loop.call_at(departure.due_s, self._pass_due)
                 return
             self._pass_one(departure.size_bytes)
-            if len(self._queue) == CHUNKS_HIGH // 2:
-                self.link.source.resume(self)
+            if len(self._queue) <= CHUNKS_HIGH // 2:
+                self._thin_out()
 
     def _pass_one(self, size_bytes: int | None) -> None:
         """Pass on the piece in front; None for all that is left of its chunk."""
@@ -121,6 +139,13 @@ class PacedStage(Stage):
         self.link.let_go(end - start)
         self.moved(arrived_s, item, end - start)
         self.forward(item[start:end] if end - start < len(item) else item)
+
+    def _thin_out(self) -> None:
+        """The queue is short again."""
+        if self.crowded:
+            self.crowded = False
+            self.link.source.resume(self)
+            self.link.nudge(self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -107,8 +108,8 @@ class Proxy:
         toxic.fault_id = fault_id
         if self._journal is not None:
             self._journal.injected(fault_id, toxic.kind)
-        for ordinal in sorted(self._connections):
-            self._attach(toxic, self._connections[ordinal])
+        for connection in self.connections():
+            self._attach(toxic, connection)
         await toxic.start(self)
         return toxic.evidence()
 
@@ -176,6 +177,7 @@ class Proxy:
         """Stop listening, reset every connection and give the port back; faults are forgotten. Idempotent."""
         self.stop_listening(self)
         self.cut_all("rst")
+        self.drop_all()  # what was cut before and is not quite closed
         for toxic in self._toxics.values():
             toxic.abandon()
         self._toxics.clear()
@@ -192,6 +194,8 @@ class Proxy:
 
     def refresh(self, toxic: Toxic) -> None:
         """Have a toxic that was changed act on every open connection as it says now."""
+        order = list(self._toxics.values())
+        later = frozenset(order[order.index(toxic) + 1 :])
         for connection in self.connections():
             if not toxic.touches(connection.ordinal):
                 self._detach(toxic, connection)
@@ -200,7 +204,7 @@ class Proxy:
             for stage in stages:
                 stage.refresh()
             if not stages:
-                self._attach(toxic, connection)
+                self._attach(toxic, connection, before=later)
 
     def cut_all(self, how: Cut) -> int:
         """Cut every connection; return how many there were. RST and FIN also end those that are being made."""
@@ -242,8 +246,13 @@ class Proxy:
         """Withdraw one owner's wish (None: the wish of a proxy that was just made); listen if it was the last."""
         owner = self if owner is None else owner
         if not self._closed_by - {owner} and self._listener is None and self._reservation is not None:
-            self._listener = listening(self._host, self.port)
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+            listener = listening(self._host, self.port)
+            try:
+                asyncio.get_running_loop().add_reader(listener, self._accept)
+            except BaseException:  # a listener that nobody accepts from is worse than none
+                listener.close()
+                raise
+            self._listener = listener
         self._closed_by.discard(owner)
 
     async def refuses(self) -> bool:
@@ -315,13 +324,13 @@ class Proxy:
         if self.tap.active:
             self._attach(self.tap, connection)
         for toxic in list(self._toxics.values()):
-            self._attach(toxic, connection)
+            self._attach(toxic, connection)  # in order, so each goes behind the others
         connection.start()
 
     async def _dialed(self, client: socket.socket, connection: Connection) -> bool:
         """Open the connection, or say in the log and the counters why that failed."""
         try:
-            await connection.open(client, self.upstream, DIAL_TIMEOUT_S)
+            await connection.open(client, self.upstream, self.address, DIAL_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
             self._failed_dials += 1
             log.info("proxy %s cannot reach %s: %s", self.name, self.upstream, repr(error))
@@ -344,21 +353,20 @@ class Proxy:
         elif (error := task.exception()) is not None:
             log.error("proxy %s could not open a connection", self.name, exc_info=error)
 
-    def _attach(self, toxic: Toxic, connection: Connection) -> None:
+    def _attach(self, toxic: Toxic, connection: Connection, before: AbstractSet[Toxic] = frozenset()) -> None:
+        """Have a toxic act on a connection, in front of those of `before` and behind all others."""
         if not toxic.touches(connection.ordinal):
             return
-        order = list(self._toxics.values())
-        later = order[order.index(toxic) + 1 :] if toxic in order else order
         for link in connection.links:
             stage = toxic.stage(connection, link)
             if stage is not None:
-                link.add(stage, before=later)
+                link.add(stage, before)
 
     def _read_frames(self, wanted: bool) -> None:
         """Put the tap in front of all toxics of every open connection, or take it out."""
         for connection in self.connections():
             if wanted:
-                self._attach(self.tap, connection)
+                self._attach(self.tap, connection, before=frozenset(self._toxics.values()))
             else:
                 self._detach(self.tap, connection)
 

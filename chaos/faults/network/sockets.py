@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import ipaddress
+import resource
 import select
 import socket
 import struct
@@ -92,9 +94,38 @@ def _looked_up(key: _Key, outcome: list[str] | OSError) -> None:
         answer.set_result(outcome)
 
 
-async def connected(address: tuple[str, int]) -> socket.socket:
+def leads_to(target: tuple[str, int], listener: tuple[str, int]) -> bool:
+    """Tell whether a connect to one IP address and port ends at a socket that listens on another, or on all."""
+    if target[1] != listener[1] or not listener[0]:
+        return False
+    try:
+        host, own = _plain(target[0]), _plain(listener[0])
+    except ValueError:
+        return False
+    if host.is_unspecified:
+        return own.is_unspecified or own.is_loopback  # connecting to 0.0.0.0 or :: reaches this machine
+    if not own.is_unspecified:
+        return host == own
+    if host.version > own.version:
+        return False
+    try:
+        with socket.socket(family_of(str(host)), socket.SOCK_DGRAM) as sock:
+            sock.bind((str(host), 0))  # possible for addresses of this machine only
+    except OSError:
+        return False
+    return True
+
+
+def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an IP address, an IPv4 one that is written as IPv6 as what it is. Raises ValueError."""
+    address = ipaddress.ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+async def connected(address: tuple[str, int], own: tuple[str, int] = ("", 0)) -> socket.socket:
     """Return a socket connected to a host and port, trying each address of a name in turn. Raises OSError.
 
+    `own` is where the caller itself listens: not tried, since a proxy that dials itself goes on for ever.
     Cancellation: safe; a peer that has accepted by then sees RST, where asyncio's own would send FIN.
     """
     host, port = address
@@ -102,6 +133,9 @@ async def connected(address: tuple[str, int]) -> socket.socket:
         raise OSError(errno.EADDRNOTAVAIL, f"{host!r} names no port")
     refusal = OSError(errno.EADDRNOTAVAIL, f"{host!r} has no address")
     for candidate in await resolved(host, port):
+        if leads_to(candidate, own):
+            refusal = OSError(errno.ELOOP, f"{joined(*candidate)} is the proxy itself")
+            continue
         sock = socket.socket(family_of(candidate[0]), socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
@@ -127,6 +161,15 @@ def reset(sock: socket.socket) -> None:
     if sock.fileno() >= 0:
         close_resets(sock)
         sock.close()
+
+
+def descriptors_left() -> int:
+    """Return about how many files and sockets this process may still open."""
+    try:
+        with socket.socket() as lowest:  # the kernel hands out the lowest number that is free
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - lowest.fileno()
+    except OSError:
+        return 0
 
 
 def unread_bytes(sock: AnySocket) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 
@@ -12,7 +13,9 @@ import pytest
 from chaos.errors import HarnessError, HealFailed
 from chaos.faults.network.client import ProxyProcess
 from chaos.faults.network.proxy import Proxy
+from chaos.faults.network.toxics.drop_syn import DropSynToxic
 from chaos.faults.network.toxics.flapping import FlappingToxic
+from chaos.faults.network.toxics.refuse import RefuseToxic
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[int], Awaitable[Pair]]
@@ -50,6 +53,59 @@ async def test_dropped_syn_makes_connect_hang_until_healed(proxies: ProxyProcess
     reader, writer = await dial(port)
     writer.write(b"y")
     assert await reader.readexactly(1) == b"y"
+
+
+def _drops(listener: socket.socket) -> int:
+    """Return how many SYNs the kernel has dropped at a listener: the ninth number of SO_MEMINFO, which is 55."""
+    return struct.unpack("=9I", listener.getsockopt(socket.SOL_SOCKET, 55, 36))[8]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_dropped_syn_healed_while_it_begins(
+    proxy_to: Callable[[int], Proxy], echo_port: int, dial: Dial, eventually: Eventually, closed: bool
+) -> None:
+    """A heal, or the proxy's end, in the middle of the injection: nothing has bitten, and the port listens again."""
+    proxy = proxy_to(echo_port)
+    toxic = DropSynToxic(cut=False)
+    injecting = asyncio.ensure_future(proxy.inject("f0", toxic))
+
+    async def probing() -> bool:
+        return toxic._listener is not None and _drops(toxic._listener) == 1
+
+    await eventually(probing)
+    assert not injecting.done()
+    if closed:
+        proxy.close()
+        await injecting
+        return
+    assert await proxy.heal("f0") == {"probe_unanswered": 0, "syns_dropped": 0}
+    assert await injecting == {"probe_unanswered": 0, "syns_dropped": 0}
+    assert proxy.state().is_listening
+    reader, writer = await dial(proxy.port)
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+
+
+async def test_a_listener_that_cannot_be_watched_is_none(
+    proxy_to: Callable[[int], Proxy], echo_port: int, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heal that fails at the last step says so, and can be repeated: nobody believes in a deaf listener."""
+    proxy = proxy_to(echo_port)
+    await proxy.inject("f0", RefuseToxic(cut=False))
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as broken:
+        broken.setattr(loop, "add_reader", _fail)
+        with pytest.raises(FileNotFoundError):
+            await proxy.heal("f0")
+        assert not proxy.state().is_listening
+    await proxy.heal("f0")
+    reader, writer = await dial(proxy.port)
+    writer.write(b"x")
+    assert await reader.readexactly(1) == b"x"
+
+
+def _fail(*_: object) -> None:
+    raise FileNotFoundError
 
 
 async def test_connect_that_waits_gets_through_after_the_heal(

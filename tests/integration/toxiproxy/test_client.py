@@ -273,8 +273,18 @@ async def test_metrics_tell_the_traffic_of_ended_connections(client: Toxiproxy, 
     assert traffic.sent == {"upstream": 6, "downstream": 7}
 
 
+async def test_an_answer_in_html_is_an_error_with_its_words() -> None:
+    """What a server says when it gives up on its own handler is told without its markup."""
+    with _web_server() as url:
+        with pytest.raises(ToxiproxyError, match=r"Timeout \(HTTP status 503\)") as caught:
+            await Toxiproxy(url).remove_toxic("redis", "asleep")
+        assert caught.value.status == 503
+        assert "<" not in caught.value.text
+
+
+@pytest.mark.deep
 @pytest.mark.slow
-async def test_an_answer_in_html_is_an_error_with_its_words(
+async def test_a_toxiproxy_that_gives_up_answers_in_html(
     toxiproxy: ToxiproxyServer, proxy: ToxiproxyProxy, redis: RedisServer
 ) -> None:
     """The server gives up on its own handler after 25 s, in HTML: a toxic that sleeps cannot be removed."""
@@ -301,6 +311,11 @@ def _web_server():  # type: ignore[no-untyped-def]
             self.send_response(302 if self.path == "/proxies/moved" else 200)
             self.end_headers()
             self.wfile.write(body)
+
+        def do_DELETE(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(b"<html><head><title>Timeout</title></head><body><h1>Timeout</h1></body></html>")
 
         def log_message(self, *arguments: object) -> None:
             pass

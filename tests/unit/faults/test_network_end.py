@@ -451,3 +451,16 @@ async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         await asyncio.sleep(0)
+
+
+async def test_crumbs_are_kept_together(watched: Watched) -> None:
+    """Thousands of bytes written one by one to a peer that reads nothing take no more than a few pieces."""
+    watched.end.attach(watched.sock)
+    written = watched.fill()
+    crumbs = bytes(number % 251 for number in range(5000))
+    before = len(watched.end._backlog)
+    for number in range(len(crumbs)):
+        watched.end.write(crumbs[number : number + 1])
+    assert len(watched.end._backlog) - before <= 6
+    watched.end.close()
+    assert await watched.read_all() == written + crumbs

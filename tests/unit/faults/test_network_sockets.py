@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.faults.network.sockets import peer_left, reset, unread_bytes
+from chaos.faults.network.sockets import leads_to, peer_left, reset, unread_bytes
 
 
 @pytest.fixture
@@ -55,3 +55,27 @@ def test_peer_left_sees_the_end_behind_unread_bytes(pair: tuple[socket.socket, s
     leave(near)
     assert peer_left(far)
     assert unread_bytes(far) == len(b"last words")
+
+
+@pytest.mark.parametrize(
+    ("target", "listener", "expected"),
+    [
+        (("127.0.0.1", 5), ("127.0.0.1", 5), True),
+        (("127.0.0.1", 6), ("127.0.0.1", 5), False),
+        (("127.0.0.2", 5), ("127.0.0.1", 5), False),
+        (("127.0.0.2", 5), ("0.0.0.0", 5), True),
+        (("192.0.2.1", 5), ("0.0.0.0", 5), False),
+        (("::1", 5), ("0.0.0.0", 5), False),
+        (("127.0.0.1", 5), ("::", 5), True),
+        (("::ffff:127.0.0.1", 5), ("127.0.0.1", 5), True),
+        (("0.0.0.0", 5), ("127.0.0.1", 5), True),
+        (("0.0.0.0", 5), ("192.0.2.1", 5), False),
+        (("127.0.0.1", 0), ("", 0), False),
+        (("fe80::1%nowhere", 5), ("::", 5), False),
+    ],
+)
+def test_leads_to_knows_the_same_place_by_other_names(
+    target: tuple[str, int], listener: tuple[str, int], expected: bool
+) -> None:
+    """A listener on one address is reached by it alone, one on all by every address of this machine."""
+    assert leads_to(target, listener) is expected

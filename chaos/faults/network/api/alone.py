@@ -28,10 +28,18 @@ def read_config(path: str) -> list[ProxySpec]:
 
 
 async def serve(
-    host: str, port: int, specs: list[ProxySpec], seed: int, *, strict: bool, started: Callable[[str], None]
+    host: str,
+    port: int,
+    specs: list[ProxySpec],
+    seed: int,
+    *,
+    strict: bool,
+    runtime_metrics: bool,
+    started: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM; `started` hears the address of the API once it answers.
 
+    `strict` and `runtime_metrics` are those of `Handlers`.
     Raises EnvironmentUnavailable when an address cannot be had.
     """
     ended = asyncio.Event()
@@ -42,7 +50,7 @@ async def serve(
     except ApiError as error:
         raise EnvironmentUnavailable(f"--host {host}: {error.text}", "give an address of this machine") from error
     proxies = Proxies(seed, everywhere=not is_loopback(address))
-    service = ApiService(proxies, strict=strict)
+    service = ApiService(proxies, strict=strict, runtime_metrics=runtime_metrics)
     try:
         for spec in specs:
             await _begin(proxies, spec)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from chaos.faults.network.api import fields
-from chaos.faults.network.api.failure import ApiError, bad_body, missing
+from chaos.faults.network.api.failure import PROXIES_MAX, TOO_MANY_PROXIES, ApiError, bad_body, missing
 from chaos.faults.network.api.fields import Misfit
 from chaos.faults.network.api.proxies import ProxySpec
 from chaos.faults.network.api.scanner import Value
 from chaos.faults.network.api.toxics import ToxicSpec, read_spec
+
+T = TypeVar("T")
 
 _LONG_BYTES = 16 * 1024
 _long_reader = ThreadPoolExecutor(1, "long bodies")
@@ -21,13 +23,20 @@ _ELEMENT_TYPE = 'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }'
 
 
 async def value(body: bytes) -> Value:
-    """Return the value a body begins with. Raises ApiError.
+    """Return the value a body begins with. Raises ApiError."""
+    return await _read(fields.body, body)
 
-    Long ones are read in a thread, one after the other, so that the traffic of the proxies goes on meanwhile.
-    """
+
+async def proxies(body: bytes) -> list[ProxySpec]:
+    """Return the proxies that a body asks for, see `many_proxies`. Raises ApiError."""
+    return await _read(lambda text: many_proxies(fields.body(text)), body)
+
+
+async def _read(read: Callable[[bytes], T], body: bytes) -> T:
+    """Read long bodies in a thread, one after the other, so that the traffic of the proxies goes on meanwhile."""
     if len(body) < _LONG_BYTES:
-        return fields.body(body)
-    return await asyncio.get_running_loop().run_in_executor(_long_reader, fields.body, body)
+        return read(body)
+    return await asyncio.get_running_loop().run_in_executor(_long_reader, read, body)
 
 
 def one_proxy(body: Value) -> ProxySpec:
@@ -49,6 +58,8 @@ def many_proxies(body: Value) -> list[ProxySpec]:
         if not isinstance(body, list):
             fields.read_fields(body, {}, go_type=f"[]{_ELEMENT_TYPE}", struct_name="")
             raise Misfit("object", f"[]{_ELEMENT_TYPE}")
+        if len(body) > PROXIES_MAX:
+            raise ApiError(*TOO_MANY_PROXIES)
         found = [_proxy_fields(item, _ELEMENT_TYPE, "") for item in body]
     except Misfit as error:
         raise bad_body(str(error)) from error
@@ -91,12 +102,12 @@ def _toxics(value: Value, place: str) -> list[ToxicSpec]:
         return []
     if not isinstance(value, list):
         raise bad_body(f"toxics must be an array{place}")
-    specs: list[ToxicSpec] = []
+    specs: dict[str, ToxicSpec] = {}
     for number, item in enumerate(value, start=1):
         try:
-            spec = read_spec(item, frozenset(spec.name for spec in specs))
+            spec = read_spec(item, specs.keys())
             spec.make(0)
         except ApiError as error:
             raise ApiError(error.status, f"{error.text} at toxic {number}{place}") from error
-        specs.append(spec)
-    return specs
+        specs[spec.name] = spec
+    return list(specs.values())

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+PROXIES_MAX = 4096
+"""Each takes two descriptors and a port, and there are only some ten thousand free ones on an address."""
+
+TOXICS_MAX = 64
+"""Toxics of one proxy. Every chunk passes them one inside the other, and Python's stack has an end."""
+
 
 class ApiError(Exception):
     """An answer that says no: a status code and the text of its `error`."""
@@ -32,6 +38,8 @@ def refused(text: str) -> ApiError:
 
 PROXY_NOT_FOUND = (HTTPStatus.NOT_FOUND, "proxy not found")
 PROXY_EXISTS = (HTTPStatus.CONFLICT, "proxy already exists")
+TOO_MANY_PROXIES = (HTTPStatus.BAD_REQUEST, f"too many proxies: there can be {PROXIES_MAX}")
+TOO_MANY_TOXICS = (HTTPStatus.BAD_REQUEST, f"too many toxics: a proxy can have {TOXICS_MAX}")
 TOXIC_NOT_FOUND = (HTTPStatus.NOT_FOUND, "toxic not found")
 TOXIC_EXISTS = (HTTPStatus.CONFLICT, "toxic already exists")
 INVALID_TYPE = (HTTPStatus.BAD_REQUEST, "invalid toxic type")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,8 @@ VERSION = "2.12.0"
 
 JSON = "application/json"
 
+_SHOWN_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -32,10 +35,14 @@ class Answer:
 class Handlers:
     """The endpoints, over the proxies of this process."""
 
-    def __init__(self, proxies: Proxies, *, strict: bool) -> None:
-        """With `strict` proxies are shown with the empty `Logger` that Toxiproxy shows."""
+    def __init__(self, proxies: Proxies, *, strict: bool, runtime_metrics: bool = False) -> None:
+        """With `strict` proxies are shown with the empty `Logger` that Toxiproxy shows.
+
+        With `runtime_metrics` the metrics tell of this process too.
+        """
         self._proxies = proxies
         self._strict = strict
+        self._runtime_metrics = runtime_metrics
 
     async def version(self, _: bytes) -> Answer:
         """Tell the version of the API."""
@@ -44,12 +51,15 @@ class Handlers:
 
     async def metrics(self, _: bytes) -> Answer:
         """Tell the counters as they are now."""
-        return Answer(HTTPStatus.OK, metrics.exposition(self._proxies), metrics.CONTENT_TYPE)
+        return Answer(
+            HTTPStatus.OK, metrics.exposition(self._proxies, runtime=self._runtime_metrics), metrics.CONTENT_TYPE
+        )
 
     async def index(self, _: bytes) -> Answer:
         """Describe all proxies, by name."""
-        proxies = {proxy.proxy.name: self._document(proxy) for proxy in self._proxies}
-        return _json(HTTPStatus.OK, dict(sorted(proxies.items())))
+        ordered = sorted(self._proxies, key=lambda proxy: proxy.proxy.name)
+        members = [encode(proxy.proxy.name) + b":" + shown async for proxy, shown in self._shown(ordered)]
+        return Answer(HTTPStatus.OK, b"{" + b",".join(members) + b"}", JSON)
 
     async def create(self, body: bytes) -> Answer:
         """Make a proxy."""
@@ -61,14 +71,17 @@ class Handlers:
         done: list[ManagedProxy] = []
         failed: ApiError | None = None
         try:
-            for spec in bodies.many_proxies(await bodies.value(body)):
-                done.append(await self._proxies.replace(spec))  # noqa: PERF401  # some are done when one fails
+            for spec in await bodies.proxies(body):
+                done.append(await self._proxies.replace(spec))
+                await asyncio.sleep(0)  # there may be thousands
         except ApiError as error:
             failed = error
-        shown = {"proxies": [self._document(proxy) for proxy in done] or None}
+        members = [shown async for _, shown in self._shown(done)]
+        shown = b"[" + b",".join(members) + b"]" if members else b"null"
         if failed is None:
-            return _json(HTTPStatus.CREATED, shown)
-        return _json(failed.status, {"error": failed.text, "status": int(failed.status), **shown})
+            return Answer(HTTPStatus.CREATED, b'{"proxies":' + shown + b"}", JSON)
+        told = encode({"error": failed.text, "status": int(failed.status)})
+        return Answer(failed.status, told[:-1] + b',"proxies":' + shown + b"}", JSON)
 
     async def reset(self, _: bytes) -> Answer:
         """Switch every proxy on and take every toxic out."""
@@ -122,6 +135,13 @@ class Handlers:
         async with self._proxies.locked(proxy):
             await self._proxies[proxy].toxics.remove(toxic)
         return Answer(HTTPStatus.NO_CONTENT)
+
+    async def _shown(self, proxies: Iterable[ManagedProxy]) -> AsyncIterator[tuple[ManagedProxy, bytes]]:
+        """Describe one after the other, with a turn of the loop for everybody else after every few."""
+        for number, proxy in enumerate(proxies, start=1):
+            yield proxy, encode(self._document(proxy))
+            if number % _SHOWN_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _document(self, proxy: ManagedProxy) -> dict[str, Any]:
         return document(proxy, strict=self._strict)

@@ -82,11 +82,13 @@ class HttpServer:
             with contextlib.suppress(OSError, TimeoutError, h11.LocalProtocolError, asyncio.CancelledError):
                 while await client.exchange():
                     pass
+            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+                await client.close()
         except Exception:  # a defect of ours: this connection ends and no other
             log.exception("the API ended a connection")
         finally:
             self._clients.pop(task, None)
-            writer.close()
+            writer.transport.abort()
 
 
 class _Client:
@@ -115,6 +117,12 @@ class _Client:
             return False
         self._http.start_next_cycle()
         return True
+
+    async def close(self) -> None:
+        """Close in order, which waits until the client has read. Raises TimeoutError when it does not."""
+        self._writer.close()
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await self._writer.wait_closed()
 
     async def _request(self) -> h11.Request | None:
         """Wait for a request and read its head; None when the client leaves instead."""
@@ -197,5 +205,9 @@ class _Client:
     async def _write(self, data: bytes | None) -> None:
         if data:
             self._writer.write(data)
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._writer.drain()
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await self._writer.drain()
+            except TimeoutError:
+                self._writer.transport.abort()
+                raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from chaos.faults.network.api import process_metrics
 from chaos.faults.network.api.proxies import ManagedProxy
 from chaos.faults.network.api.toxics import STREAMS
 
@@ -13,11 +14,11 @@ _NAMES = ("toxiproxy_proxy_received_bytes_total", "toxiproxy_proxy_sent_bytes_to
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
-def exposition(proxies: Iterable[ManagedProxy]) -> bytes:
-    """Return the counters of the proxies there are; those of a proxy end with it."""
+def exposition(proxies: Iterable[ManagedProxy], *, runtime: bool = False) -> bytes:
+    """Return the counters of the proxies there are; those of a proxy end with it. With `runtime` this process too."""
     ordered = sorted(proxies, key=lambda proxy: proxy.proxy.name)
     traffic = [proxy.proxy.traffic() for proxy in ordered]
-    lines = []
+    lines = process_metrics.lines() if runtime else []
     for index, name in enumerate(_NAMES):
         if ordered:
             lines += [f"# HELP {name} ", f"# TYPE {name} counter"]

@@ -14,13 +14,24 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from chaos.faults.network.api.addresses import Address, dialable, resolve
-from chaos.faults.network.api.failure import PROXY_EXISTS, PROXY_NOT_FOUND, ApiError, refused
+from chaos.faults.network.api.failure import (
+    PROXIES_MAX,
+    PROXY_EXISTS,
+    PROXY_NOT_FOUND,
+    TOO_MANY_PROXIES,
+    ApiError,
+    refused,
+)
 from chaos.faults.network.api.toxics import Toxics, ToxicSpec
 from chaos.faults.network.proxy import Proxy
-from chaos.faults.network.sockets import joined
+from chaos.faults.network.sockets import descriptors_left, joined
 
 LOOPBACK = "127.0.0.1:0"
 """Where a proxy listens that names no address, unless the API itself is open to other machines."""
+
+
+_DESCRIPTORS_KEPT = 64
+"""No proxy takes the last descriptors: clients, of the API too, could not come in any more."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,8 @@ class ManagedProxy:
         if self.enabled:
             return
         host = address.bind_host
+        if descriptors_left() < _DESCRIPTORS_KEPT:
+            raise refused(f"listen tcp {address}: socket: too many open files")
         try:
             if self.proxy.address != (host, address.port):
                 self.proxy.bind(host, address.port)
@@ -130,6 +143,7 @@ class Proxies:
         async with self.locked(spec.name):
             if spec.name in self._proxies:
                 raise ApiError(*PROXY_EXISTS)
+            self._demand_room()
             made = await self._made(spec)
             if spec.name in self._proxies:  # added by the harness meanwhile, which asks no lock
                 made.close()
@@ -148,6 +162,8 @@ class Proxies:
                 if not there.differs(await resolve(spec.listen), spec.upstream):
                     return there
                 there.stop()
+            else:
+                self._demand_room()
             made = await self._made(spec)
             if there is not None:
                 there.close()
@@ -204,12 +220,17 @@ class Proxies:
                 raise
             for proxy in proxies:
                 await proxy.toxics.clear()
+                await asyncio.sleep(0)  # there may be thousands
 
     def close(self) -> None:
         """End all of them."""
         for proxy in self:
             proxy.close()
         self._proxies.clear()
+
+    def _demand_room(self) -> None:
+        if len(self._proxies) >= PROXIES_MAX:
+            raise ApiError(*TOO_MANY_PROXIES)
 
     async def _made(self, spec: ProxySpec) -> ManagedProxy:
         """Return a new proxy, started if it is to be. Raises ApiError."""

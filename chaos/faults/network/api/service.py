@@ -19,9 +19,9 @@ PORT = 8474
 class ApiService:
     """Serves the API over the proxies of this process. It has no password: whoever reaches the port may use it."""
 
-    def __init__(self, proxies: Proxies, *, strict: bool = False) -> None:
-        """With `strict` answers have also what Toxiproxy shows by mistake."""
-        self._http = HttpServer(Router(Handlers(proxies, strict=strict)))
+    def __init__(self, proxies: Proxies, *, strict: bool = False, runtime_metrics: bool = False) -> None:
+        """With `strict` answers have also what Toxiproxy shows by mistake, see `Handlers`."""
+        self._http = HttpServer(Router(Handlers(proxies, strict=strict, runtime_metrics=runtime_metrics)))
 
     async def start(self, address: Address) -> tuple[str, int]:
         """Listen, and return the IP address and port. Raises OSError."""

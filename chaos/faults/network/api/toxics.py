@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from chaos.faults.network.api.encoding import shortest
 from chaos.faults.network.api.failure import (
     INVALID_STREAM,
     INVALID_TYPE,
+    TOO_MANY_TOXICS,
     TOXIC_EXISTS,
     TOXIC_NOT_FOUND,
+    TOXICS_MAX,
     ApiError,
     bad_body,
 )
@@ -66,7 +68,7 @@ class ToxicSpec:
             raise bad_body(str(error)) from error
 
 
-def read_spec(body: Value, taken: frozenset[str] = frozenset()) -> ToxicSpec:
+def read_spec(body: Value, taken: Collection[str] = ()) -> ToxicSpec:
     """Return the toxic that a body describes; `taken` are the names in use. Raises ApiError."""
     readers = {
         "name": fields.text,
@@ -89,6 +91,8 @@ def read_spec(body: Value, taken: frozenset[str] = frozenset()) -> ToxicSpec:
         raise ApiError(*INVALID_TYPE)
     if name in taken:
         raise ApiError(*TOXIC_EXISTS)
+    if len(taken) >= TOXICS_MAX:
+        raise ApiError(*TOO_MANY_TOXICS)
     try:
         numbers = _attributes(kind, attributes)
     except Misfit as error:
@@ -105,9 +109,9 @@ class Toxics:
         self._seed = seed
         self._entries: dict[str, tuple[ToxicSpec, ApiToxic]] = {}
 
-    def names(self) -> frozenset[str]:
+    def names(self) -> Collection[str]:
         """Return the names in use."""
-        return frozenset(self._entries)
+        return self._entries.keys()
 
     def documents(self) -> list[dict[str, Any]]:
         """Describe all of them: upstream ones first, then downstream, each in order of creation."""

@@ -59,11 +59,13 @@ class DropSynToxic(Toxic):
         self._cut = cut
         self._listener: socket.socket | None = None
         self._fillers: list[socket.socket] = []
+        self._filling: asyncio.Task[None] | None = None
+        self._own_syns = 0  # of ours, sent and not answered
 
     async def start(self, control: Control) -> None:
         """Take the listener's place, cut, and fill the backlog until a connect of our own is not answered.
 
-        Raises HarnessError when another fault of this kind holds the port.
+        A heal ends the filling. Raises HarnessError when another fault of this kind holds the port.
         """
         address = control.address
         control.stop_listening(self)
@@ -77,18 +79,23 @@ class DropSynToxic(Toxic):
         if self._cut:
             self.counters["connections_cut"] = control.cut_all("rst")
         self.counters["probe_unanswered"] = 0
-        for _ in range(_FILLERS_MAX):
-            if not await self._answered(address):
-                self.counters["probe_unanswered"] = 1
-                break
+        self._filling = asyncio.get_running_loop().create_task(self._fill(address))
+        await asyncio.wait({self._filling})
+        if not self._filling.cancelled():
+            self._filling.result()
 
     async def stop(self, control: Control) -> None:
         """Make way for the proxy's own listener."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait({self._filling})
         self.abandon()
         control.listen(self)
 
     def abandon(self) -> None:
         """Close the listener and what filled it."""
+        if self._filling is not None:
+            self._filling.cancel()  # the loop may wait for its socket still, so only the task may close that
         self.counters.update(self._dropped())
         for sock in self._fillers:
             reset(sock)
@@ -101,23 +108,33 @@ class DropSynToxic(Toxic):
         """Return the counters, with what the kernel counts."""
         return {**super().evidence(), **self._dropped()}
 
+    async def _fill(self, address: tuple[str, int]) -> None:
+        for _ in range(_FILLERS_MAX):
+            if not await self._answered(address):
+                self.counters["probe_unanswered"] = 1
+                return
+
     async def _answered(self, address: tuple[str, int]) -> bool:
-        """Connect, and stay connected if that succeeds."""
+        """Connect, and stay connected if that succeeds. Cancellation: safe; the SYN that was sent stays counted."""
         filler = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
-        filler.setblocking(False)
-        self._fillers.append(filler)
+        self._own_syns += 1
         try:
+            filler.setblocking(False)
             async with asyncio.timeout(_ANSWER_S):
                 await asyncio.get_running_loop().sock_connect(filler, address)
         except (OSError, TimeoutError):
-            self._fillers.remove(filler)
             reset(filler)
             return False
+        except BaseException:
+            reset(filler)
+            raise
+        self._own_syns -= 1
+        self._fillers.append(filler)
         return True
 
     def _dropped(self) -> dict[str, int]:
-        """Return how many SYNs the kernel has dropped at the listener (SO_MEMINFO), less the one of our own."""
+        """Return how many SYNs the kernel has dropped at the listener (SO_MEMINFO), less those of our own."""
         if self._listener is None:
             return {}
         memory = self._listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-        return {"syns_dropped": max(0, int(_MEMINFO.unpack(memory)[_DROPS]) - self.counters["probe_unanswered"])}
+        return {"syns_dropped": max(0, int(_MEMINFO.unpack(memory)[_DROPS]) - self._own_syns)}
