@@ -133,6 +133,20 @@ async def test_published_messages_pass_and_are_no_replies(bench: Bench, protocol
     assert len(bench.lines("push")) == 6
 
 
+async def test_a_resp3_subscriber_reads_a_list_that_looks_like_a_message(bench: Bench) -> None:
+    """It is the reply it is, and the rule hits the reply of the command behind it."""
+    line = await bench.dial(protocol=3)
+    await bench.server_says("RPUSH", "l", "message", "x")
+    line.send("SUBSCRIBE", "news")
+    assert (await line.reply())[1] == b"news"
+    fault = await bench.arm("GET", Forge("+forged"), at="before_reply")
+    line.send("LRANGE", "l", "0", "-1")
+    line.send("GET", "l2")
+    assert [await line.reply() for _ in range(2)] == [[b"message", b"x"], b"forged"]
+    assert (await bench.heal(fault))["frames_hit"] == 1
+    assert [one["frame"] for one in bench.lines("reply")] == [0, 2, 3]
+
+
 async def test_silenced_replies(bench: Bench) -> None:
     """Commands without a reply are no occurrences for a rule at the reply."""
     line = await bench.dial()

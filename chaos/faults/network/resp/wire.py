@@ -202,7 +202,7 @@ class Wire:
             self._settle()
         elif rule.word == "forge":
             rule.counters["frames_forged"] += 1
-            told = forged(str(rule.action["reply"]), command=exchange.name, protocol=session.protocol)
+            told = forged(str(rule.action["reply"]), command=exchange.name, protocol=session.spoken)
             self._deliver(lane, exchange, told)
         else:
             self._stop_or_wait(rule, lane, frame.raw, at, partial(self._deliver, lane, exchange))
