@@ -11,10 +11,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from wire_bench import Bench, Line, packed
+from wire_bench import Bench, Line, Near, packed
 
+from chaos.faults.network.journal import Journal
 from chaos.faults.network.resp import Cut, Delay, Drop, Forge, Hold, OnCommand
-from chaos.faults.network.resp.framer import PART_BYTES_MAX
+from chaos.faults.network.resp.framer import PART_BYTES_MAX, Frame
+from chaos.faults.network.resp.rule import OnCommandToxic
+from chaos.faults.network.resp.session import Exchange, Session
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -282,6 +285,38 @@ async def test_a_stream_that_is_no_redis(bare: Bench) -> None:
     assert not fault.landed(evidence)
     assert evidence["connections_unread"] == 1
     assert len(bare.lines("unread")) == 1
+
+
+async def test_a_number_that_is_none_is_for_the_server_to_refuse(bench: Bench) -> None:
+    """More digits than Python reads in a number of keys pass untouched; the connection goes on and is read."""
+    line = await bench.dial()
+    fault = await bench.arm("INCR", Forge(":7"))
+    assert "integer" in str(await line.ask("EVAL", "return 1", "9" * 5000))
+    assert await line.ask("INCR", "n") == 7
+    assert (await bench.heal(fault))["frames_hit"] == 1
+    assert bench.lines("unread") == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_defect_of_the_reader_changes_no_byte(near: Near, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that we fail to read passes untouched, as do those behind it; it is told, and without a value."""
+
+    def fails(_: Session, frame: Frame) -> Exchange | None:
+        raise ValueError(f"invalid: {frame.raw!r}")
+
+    rule = OnCommandToxic(command="INCR", do=Drop().arguments(), times=None)
+    near.proxy.keep_journal(Journal(str(near.wire), frames=False, start_ns=0))
+    line = await near.dial()
+    if late:
+        assert await line.ask("SET", "n", "0") == b"OK"
+    await near.proxy.inject("f0", rule)
+    monkeypatch.setattr(Session, "request", fails)
+    assert [await line.ask("INCR", "n") for _ in range(3)] == [1, 2, 3]
+    evidence = await near.proxy.heal("f0")
+    assert evidence.get("connections_unread", 0) == int(not late)
+    assert "frames_hit" not in evidence
+    assert ["ValueError in fails" in one["reason"] for one in near.lines("unread")] == [True] * (not late)
+    assert "invalid" not in near.wire.read_text()
 
 
 async def test_monitor_is_passed_on(bench: Bench) -> None:

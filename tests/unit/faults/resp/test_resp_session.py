@@ -209,6 +209,8 @@ def test_empty_lines_are_no_requests() -> None:
         ("EVALSHA abcdef 2 a b arg", "a b"),
         ("EVAL script 0 a", ""),
         ("EVAL script x a", ""),
+        ("EVAL script -1 a", ""),
+        (f"EVAL script {'9' * 5000} a", ""),
         ("XREADGROUP GROUP g c COUNT 1 STREAMS s1 s2 > >", "s1 s2"),
         ("XREAD COUNT 1", ""),
         ("BITOP AND dest a b", "dest a b"),
