@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from wire_bench import Bench, Line, Near, packed
 
+from chaos.faults.network import connection
 from chaos.faults.network.journal import Journal
 from chaos.faults.network.resp import Cut, Delay, Drop, Forge, Hold, OnCommand
 from chaos.faults.network.resp.framer import PART_BYTES_MAX, Frame
@@ -340,6 +341,22 @@ async def test_nothing_is_read_when_nothing_is_armed(bare: Bench) -> None:
     line.writer.close()
     kinds = [one["kind"] for one in bare.lines()]
     assert kinds[:4] == ["journal", "open", "fault_injected", "fault_healed"]
+
+
+@pytest.mark.parametrize("how", ["stall", "discard", "half_close"])
+async def test_what_was_cut_before_a_rule_is_not_kept(near: Near, how: connection.Cut) -> None:
+    """Connections that were cut silently and end while a rule is armed leave nothing behind in the reader of frames."""
+    for _ in range(5):
+        line = await near.dial()
+        assert await line.ask("PING") == b"PONG"
+        assert near.proxy.cut_all(how) == 1
+        await near.proxy.inject("f0", OnCommandToxic(command="GET", do=Drop().arguments()))
+        assert near.proxy.tap.read_connections == int(how == "half_close")
+        await near.proxy.heal("f0")
+        assert near.proxy.cut_all("rst") == 1
+        with pytest.raises((ConnectionResetError, EOFError)):
+            await line.reply()
+    assert near.proxy.tap.read_connections == 0
 
 
 class CarelessClient:
