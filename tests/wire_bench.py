@@ -15,6 +15,7 @@ import hiredis
 
 from chaos.backends.redis_server import RedisServer
 from chaos.faults.network.client import ProxyLever, ProxyProcess
+from chaos.faults.network.proxy import Proxy
 from chaos.faults.network.resp import Action, OnCommand
 
 REPLY_S = 10.0
@@ -60,6 +61,31 @@ class Line:
             return await self.reader.read()
 
 
+async def dialed(stack: AsyncExitStack, port: int) -> Line:
+    """Connect to a port of this machine; the stack's end is the connection's."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    stack.callback(lambda: writer.transport.abort())  # it also keeps the writer alive
+    return Line(reader, writer)
+
+
+@dataclass
+class Near:
+    """The server, and a proxy in this very process for what the channel cannot ask; no journal unless it is given one."""
+
+    server: RedisServer
+    proxy: Proxy
+    wire: Path
+    stack: AsyncExitStack
+
+    async def dial(self) -> Line:
+        """Connect through the proxy."""
+        return await dialed(self.stack, self.proxy.port)
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        """Return the journal's lines of one kind."""
+        return [line for one in self.wire.read_text().splitlines() if (line := json.loads(one))["kind"] == kind]
+
+
 @dataclass
 class Bench:
     """The server, the proxy in front of it, and its journal."""
@@ -79,9 +105,7 @@ class Bench:
 
     async def dial(self, *, direct: bool = False, protocol: int = 2) -> Line:
         """Connect through the proxy, or straight to the server."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port if direct else self.port)
-        self.stack.callback(lambda: writer.transport.abort())  # it also keeps the writer alive
-        line = Line(reader, writer)
+        line = await dialed(self.stack, self.server.port if direct else self.port)
         if protocol == 3:
             await line.ask("HELLO", "3")
         return line

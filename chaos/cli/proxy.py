@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import logging
 
 import rich_click as click
 
@@ -69,6 +67,9 @@ def proxy(
     version: bool,
 ) -> int:
     """Serve Toxiproxy's HTTP API until SIGINT or SIGTERM: a drop-in for toxiproxy-server."""
+    import asyncio
+    import logging
+
     from chaos.faults.network.api.alone import read_config, serve
     from chaos.faults.network.api.handlers import VERSION
     from chaos.faults.network.pump import new_loop

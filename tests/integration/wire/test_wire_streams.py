@@ -11,10 +11,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from wire_bench import Bench, Line, packed
+from wire_bench import Bench, Line, Near, packed
 
+from chaos.faults.network import connection
+from chaos.faults.network.journal import Journal
 from chaos.faults.network.resp import Cut, Delay, Drop, Forge, Hold, OnCommand
-from chaos.faults.network.resp.framer import PART_BYTES_MAX
+from chaos.faults.network.resp.framer import PART_BYTES_MAX, Frame
+from chaos.faults.network.resp.rule import OnCommandToxic
+from chaos.faults.network.resp.session import Exchange, Session
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -131,6 +135,20 @@ async def test_published_messages_pass_and_are_no_replies(bench: Bench, protocol
     assert await subscriber.ask("ECHO", "order") == b"order"
     assert (await bench.heal(fault))["frames_hit"] == 1
     assert len(bench.lines("push")) == 6
+
+
+async def test_a_resp3_subscriber_reads_a_list_that_looks_like_a_message(bench: Bench) -> None:
+    """It is the reply it is, and the rule hits the reply of the command behind it."""
+    line = await bench.dial(protocol=3)
+    await bench.server_says("RPUSH", "l", "message", "x")
+    line.send("SUBSCRIBE", "news")
+    assert (await line.reply())[1] == b"news"
+    fault = await bench.arm("GET", Forge("+forged"), at="before_reply")
+    line.send("LRANGE", "l", "0", "-1")
+    line.send("GET", "l2")
+    assert [await line.reply() for _ in range(2)] == [[b"message", b"x"], b"forged"]
+    assert (await bench.heal(fault))["frames_hit"] == 1
+    assert [one["frame"] for one in bench.lines("reply")] == [0, 2, 3]
 
 
 async def test_silenced_replies(bench: Bench) -> None:
@@ -270,6 +288,38 @@ async def test_a_stream_that_is_no_redis(bare: Bench) -> None:
     assert len(bare.lines("unread")) == 1
 
 
+async def test_a_number_that_is_none_is_for_the_server_to_refuse(bench: Bench) -> None:
+    """More digits than Python reads in a number of keys pass untouched; the connection goes on and is read."""
+    line = await bench.dial()
+    fault = await bench.arm("INCR", Forge(":7"))
+    assert "integer" in str(await line.ask("EVAL", "return 1", "9" * 5000))
+    assert await line.ask("INCR", "n") == 7
+    assert (await bench.heal(fault))["frames_hit"] == 1
+    assert bench.lines("unread") == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_defect_of_the_reader_changes_no_byte(near: Near, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that we fail to read passes untouched, as do those behind it; it is told, and without a value."""
+
+    def fails(_: Session, frame: Frame) -> Exchange | None:
+        raise ValueError(f"invalid: {frame.raw!r}")
+
+    rule = OnCommandToxic(command="INCR", do=Drop().arguments(), times=None)
+    near.proxy.keep_journal(Journal(str(near.wire), frames=False, start_ns=0))
+    line = await near.dial()
+    if late:
+        assert await line.ask("SET", "n", "0") == b"OK"
+    await near.proxy.inject("f0", rule)
+    monkeypatch.setattr(Session, "request", fails)
+    assert [await line.ask("INCR", "n") for _ in range(3)] == [1, 2, 3]
+    evidence = await near.proxy.heal("f0")
+    assert evidence.get("connections_unread", 0) == int(not late)
+    assert "frames_hit" not in evidence
+    assert ["ValueError in fails" in one["reason"] for one in near.lines("unread")] == [True] * (not late)
+    assert "invalid" not in near.wire.read_text()
+
+
 async def test_monitor_is_passed_on(bench: Bench) -> None:
     """A server that sends at will is no longer read, and the client gets all of it."""
     line = await bench.dial()
@@ -291,6 +341,22 @@ async def test_nothing_is_read_when_nothing_is_armed(bare: Bench) -> None:
     line.writer.close()
     kinds = [one["kind"] for one in bare.lines()]
     assert kinds[:4] == ["journal", "open", "fault_injected", "fault_healed"]
+
+
+@pytest.mark.parametrize("how", ["stall", "discard", "half_close"])
+async def test_what_was_cut_before_a_rule_is_not_kept(near: Near, how: connection.Cut) -> None:
+    """Connections that were cut silently and end while a rule is armed leave nothing behind in the reader of frames."""
+    for _ in range(5):
+        line = await near.dial()
+        assert await line.ask("PING") == b"PONG"
+        assert near.proxy.cut_all(how) == 1
+        await near.proxy.inject("f0", OnCommandToxic(command="GET", do=Drop().arguments()))
+        assert near.proxy.tap.read_connections == int(how == "half_close")
+        await near.proxy.heal("f0")
+        assert near.proxy.cut_all("rst") == 1
+        with pytest.raises((ConnectionResetError, EOFError)):
+            await line.reply()
+    assert near.proxy.tap.read_connections == 0
 
 
 class CarelessClient:

@@ -365,3 +365,10 @@ def test_files_of_the_working_folder_are_not_imported(files: Path) -> None:
     (files / "json.py").write_text("raise RuntimeError('the wrong json')\n")
     done = chaos("list", "good.py", cwd=files)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """What a verb works with is imported when it works, or `chaos --help` would take long."""
+    code = "import sys, chaos.cli.verbs; print(*{'asyncio', 'docker', 'redis', 'msgspec', 'kuzu'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

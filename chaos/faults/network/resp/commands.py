@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chaos.faults.network.resp.framer import Frame
+from chaos.faults.network.resp.framer import Frame, number
 
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _UNPRINTABLE = "?"
@@ -100,9 +100,8 @@ def keys_of(name: str, arguments: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def _counted_keys(rest: tuple[bytes, ...], at: int) -> tuple[bytes, ...]:
-    if len(rest) <= at or not rest[at].isdigit():
-        return ()
-    return rest[at + 1 : at + 1 + int(rest[at])]
+    count = number(rest[at]) if len(rest) > at else None
+    return rest[at + 1 : at + 1 + count] if count is not None and count > 0 else ()
 
 
 def _stream_keys(rest: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -171,7 +171,7 @@ class Framer:
     def _begin(self, kind: int, line: bytes) -> _Step:
         if kind in _LINES and not self._requests:
             return _Step.ITEM
-        count = _number(line)
+        count = number(line)
         if count is None or (kind not in _BULKS and kind not in _AGGREGATES):
             return self._give_up(f"{bytes([kind]) + line[:20]!r} where a frame or an item should begin")
         if kind in _AGGREGATES:
@@ -210,6 +210,7 @@ class Framer:
         return _Step.WAIT
 
 
-def _number(line: bytes) -> int | None:
+def number(line: bytes) -> int | None:
+    """Return the whole number that is written there; None for anything else, one of more than 12 digits among it."""
     digits = line[1:] if line[:1] == b"-" else line
     return int(line) if digits.isdigit() and len(digits) <= 12 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Lane(Stage):
         self._tickets: set[Ticket] = set()
         self._busy = False
         self._dead = False
+        self.acted = False
+        """Whether anything was done about the frame at hand: passed on, swallowed, kept or answered."""
 
     @property
     def idle(self) -> bool:
@@ -123,6 +126,11 @@ class Lane(Stage):
         else:
             then()
 
+    def forward(self, item: Item) -> None:
+        """Pass an item on."""
+        self.acted = True
+        super().forward(item)
+
     def empty(self) -> None:
         """Throw away what has not been passed on."""
         for item in self._inbox:
@@ -170,18 +178,38 @@ class Lane(Stage):
             self.link.hold(size)
 
     def _handle(self, item: Waiting) -> None:
-        if isinstance(item, Frame):
-            self._wire.frame(self, item)
+        if isinstance(item, Frame | bytes):
+            self._understand(item)
         elif isinstance(item, Broken):
             self._wire.lose_track(f"{self.link.side}: {item.reason}")
             self.forward(item.rest)
-        elif isinstance(item, bytes):
-            self._wire.unread(self, item)
-            self.forward(item)
         elif isinstance(item, Signal):
             self.forward(item)
         else:
             item()
+
+    def _understand(self, item: Frame | bytes) -> None:
+        """Handle what arrived; what we fail to make sense of passes untouched, as all that is not understood does."""
+        self.acted = False
+        try:
+            if isinstance(item, Frame):
+                self._wire.frame(self, item)
+            else:
+                self._wire.unread(self, item)
+        except Exception as error:
+            if self.acted:
+                raise
+            self._wire.lose_track(f"{self.link.side}: a defect of the proxy, {_place(error)}")
+            self.forward(item.raw if isinstance(item, Frame) else item)
+        else:
+            if isinstance(item, bytes):
+                self.forward(item)
+
+
+def _place(error: Exception) -> str:
+    """Return the kind and the line of an error; its text may tell a value, which must not get into a journal."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {last.name}, line {last.lineno}"
 
 
 def _size(item: Waiting) -> int:

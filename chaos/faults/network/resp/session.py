@@ -19,6 +19,7 @@ _UNSUBSCRIBING = {"UNSUBSCRIBE": "SUBSCRIBE", "PUNSUBSCRIBE": "PSUBSCRIBE", "SUN
 _CONFIRMATIONS = {name.lower().encode() for name in (*_SUBSCRIBING, *_UNSUBSCRIBING)}
 _PUBLISHED = {b"message", b"pmessage", b"smessage"}
 _STREAMING = frozenset({"MONITOR", "SYNC", "PSYNC"})
+_RESP2 = frozenset({b"*", b"$", b"+", b"-", b":"})
 
 
 @dataclass(eq=False)
@@ -27,8 +28,9 @@ class Exchange:
 
     number counts the requests of its connection from 0. answered: it gets exactly one reply in the usual order;
     False for those that get none, and for subscribe and the like. ghost: the proxy sent it, so that its reply is
-    not for the client. forged: bytes that stand for the server's reply, which will not come. company: the requests
-    of the same MULTI so far, this one among them; empty outside.
+    not for the client. forged: bytes that stand for the server's reply, which will not come. protocol: what the
+    server speaks from its reply on, None when that does not change. company: the requests of the same MULTI so far,
+    this one among them; empty outside.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Exchange:
     ghost: bool = False
     confirmations: int | None = None
     forged: bytes | None = None
+    protocol: int | None = None
     company: list[Exchange] = field(default_factory=list)
     rules: list[object] = field(default_factory=list)
 
@@ -51,12 +54,13 @@ class Exchange:
 
 
 class Session:
-    """The order of requests and replies. `protocol` is 3 once HELLO asked for it."""
+    """The order of requests and replies."""
 
     def __init__(self) -> None:
         """Begin a connection: RESP2, no name, no transaction."""
         self.client: str | None = None
-        self.protocol = 2
+        self.spoken = 2
+        """What the server speaks now, while replies to what came before a HELLO may still be under way."""
         self.streaming = False
         """Whether the server may send anything at any time from now on (MONITOR, replication)."""
         self._number = 0
@@ -71,6 +75,12 @@ class Session:
     def outstanding(self) -> int:
         """Requests that wait for something."""
         return len(self._waiting)
+
+    @property
+    def protocol(self) -> int:
+        """The protocol in which the next request will be answered: 3 once HELLO asked for it, unless it was refused."""
+        asked = (one.protocol for one in reversed(self._waiting) if one.protocol is not None)
+        return next(asked, self.spoken)
 
     @property
     def head(self) -> Exchange | None:
@@ -100,11 +110,24 @@ class Session:
             self._waiting.remove(exchange)
 
     def is_push(self, frame: Frame) -> bool:
-        """Tell whether a frame from the server answers no request, or only confirms a subscription; take note."""
+        """Tell whether a frame from the server answers no request, or only confirms a subscription; take note.
+
+        Ask once for each frame. RESP3 has a type of its own for pushes: there an array is a reply, whatever it holds.
+        """
+        if frame.kind not in _RESP2:  # whoever joined in the middle has not seen the HELLO
+            self.spoken = 3
+        is_push = self._is_push(frame)
+        if not is_push:
+            self._note_protocol(frame)
+        return is_push
+
+    def _is_push(self, frame: Frame) -> bool:
         push = frame.kind == b">"
         if frame.passed_bytes:
             return push
-        if not push and not (frame.kind == b"*" and (self._confirming or any(self._subscribed.values()))):
+        if not push and (self.spoken == 3 or frame.kind != b"*"):
+            return False
+        if not push and not self._confirming and not any(self._subscribed.values()):
             return False
         words = _words(frame)
         if words[:1] and words[0] in _CONFIRMATIONS and (push or self._confirming):
@@ -120,6 +143,11 @@ class Session:
     def _confirming(self) -> bool:
         return bool(self._waiting) and not self._waiting[0].answered
 
+    def _note_protocol(self, reply: Frame) -> None:
+        """Follow what the request that is answered now has done to the server's words."""
+        if self.head is not None and self.head.protocol is not None and reply.kind != b"-":
+            self.spoken = self.head.protocol
+
     def _expect(self, exchange: Exchange) -> None:
         self._note(exchange)
         words = exchange.words
@@ -128,6 +156,7 @@ class Session:
             return
         if self._replies_off or self._skip_next:
             exchange.answered = self._skip_next = False
+            self.spoken = exchange.protocol or self.spoken
             return
         if exchange.name in _SUBSCRIBING or exchange.name in _UNSUBSCRIBING:
             exchange.answered = self._in_multi
@@ -147,11 +176,13 @@ class Session:
         elif exchange.words == "CLIENT SETNAME" and len(arguments) > 2:
             self._rename(exchange, exchange.arguments[2])
         elif exchange.name == "HELLO":
-            self.protocol = 3 if arguments[1:2] == [b"3"] else 2 if arguments[1:2] == [b"2"] else self.protocol
+            if arguments[1:2] in ([b"2"], [b"3"]):
+                exchange.protocol = int(arguments[1])
             if b"SETNAME" in arguments[:-1]:
                 self._rename(exchange, exchange.arguments[arguments.index(b"SETNAME") + 1])
         if exchange.name == "RESET":
-            self.protocol, self.client = 2, None
+            exchange.protocol = 2
+            self.client = None
             for channels in self._subscribed.values():
                 channels.clear()
         self.streaming = self.streaming or exchange.name in _STREAMING
@@ -196,9 +227,9 @@ def _words(frame: Frame) -> list[bytes]:
     while len(found) < 2 and 0 < position < len(raw):
         start = raw.index(b"\n", position) + 1
         if raw[position : position + 1] == b"$":
-            end = start + max(0, int(raw[position + 1 : start - 2]))
-            found.append(raw[start:end])
-            position = end + 2
+            size = int(raw[position + 1 : start - 2])
+            found.append(raw[start : start + max(0, size)])
+            position = start + size + 2 if size >= 0 else start  # a null has no body, and no line end of one
         elif raw[position : position + 1] == b"+":
             found.append(raw[position + 1 : start - 2])
             position = start

@@ -58,6 +58,11 @@ class Tap(Toxic):
         """Whether frames are to be read."""
         return bool(self._rules) or (self.journal is not None and self.journal.frames)
 
+    @property
+    def read_connections(self) -> int:
+        """How many connections it has a hold on."""
+        return len(self._wires)
+
     def keep(self, journal: Journal) -> None:
         """Write to `journal` from now on."""
         before = self.active
@@ -91,7 +96,9 @@ class Tap(Toxic):
         self._condemned.append((rule, connection))
 
     def stage(self, connection: Connection, link: Link) -> Stage | None:
-        """Read both directions."""
+        """Read both directions; not one that was cut off before, where nobody would say that the stage is gone."""
+        if link.severed:
+            return None
         if connection not in self._wires:
             self._wires[connection] = Wire(self, connection)
         return self._wires[connection].lane(link)

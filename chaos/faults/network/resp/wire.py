@@ -107,6 +107,7 @@ class Wire:
     def lose_track(self, reason: str, *, for_good: bool = False) -> None:
         """Stop to understand this connection: what is left passes untouched."""
         if self.session is None:
+            self._probe = None
             return
         self.session = self._probe = None
         self._gave_up = for_good
@@ -139,7 +140,7 @@ class Wire:
             return
         self._tap.saw_request(self.connection.ordinal, exchange, frame)
         rule = next((rule for rule in self._tap.meet(exchange) if not rule.on_reply), None)
-        at = None if rule is None else self._hit(rule, exchange, frame)
+        at = None if rule is None else self._hit(rule, lane, exchange, frame)
         if rule is None or at is None:
             self._send(lane, exchange, frame.raw)
         elif rule.word == "drop":
@@ -188,12 +189,13 @@ class Wire:
             return
         if exchange.ghost:
             self._tap.saw_reply(self.connection.ordinal, None, frame, "swallowed")
+            lane.acted = True
             session.answer()
             self._settle()
             return
         self._tap.saw_reply(self.connection.ordinal, exchange, frame, "reply")
         rule = next((rule for rule in self._tap.armed(exchange) if rule.on_reply), None)
-        at = None if rule is None else self._hit(rule, exchange, frame)
+        at = None if rule is None else self._hit(rule, lane, exchange, frame)
         if rule is None or at is None:
             self._deliver(lane, exchange, frame.raw)
         elif rule.word == "drop":
@@ -202,7 +204,7 @@ class Wire:
             self._settle()
         elif rule.word == "forge":
             rule.counters["frames_forged"] += 1
-            told = forged(str(rule.action["reply"]), command=exchange.name, protocol=session.protocol)
+            told = forged(str(rule.action["reply"]), command=exchange.name, protocol=session.spoken)
             self._deliver(lane, exchange, told)
         else:
             self._stop_or_wait(rule, lane, frame.raw, at, partial(self._deliver, lane, exchange))
@@ -232,7 +234,7 @@ class Wire:
 
     # What a rule does at its point
 
-    def _hit(self, rule: OnCommandToxic, exchange: Exchange, frame: Frame) -> int | None:
+    def _hit(self, rule: OnCommandToxic, lane: Lane, exchange: Exchange, frame: Frame) -> int | None:
         """Return how much of the frame lies before the rule's point; None when it cannot be hit there."""
         if frame.passed_bytes:
             rule.counters["frames_oversize"] += 1
@@ -241,6 +243,7 @@ class Wire:
         if at is None:
             rule.counters["frames_too_short"] += 1
             return None
+        lane.acted = True
         rule.counters["frames_hit"] += 1
         self._tap.rule_hit(rule, self.connection.ordinal, exchange)
         return at

@@ -91,6 +91,47 @@ def test_resp3_pushes_stand_outside_the_order() -> None:
     assert answered(session, b"$1\r\nv\r\n") == "GET"
 
 
+def test_in_resp3_an_array_is_a_reply_whatever_is_in_it() -> None:
+    """A subscriber's list that reads like a message answers its request, and the replies behind it their own."""
+    session = Session()
+    for line in ("HELLO 3", "SUBSCRIBE one", "LRANGE l 0 -1", "GET k"):
+        request(session, line)
+    assert answered(session, b"%1\r\n+proto\r\n:3\r\n") == "HELLO"
+    assert answered(session, array("subscribe", "one", kind=">")) is None
+    assert answered(session, array("message", "x")) == "LRANGE"
+    assert answered(session, b"$1\r\nv\r\n") == "GET"
+    assert not session.outstanding
+
+
+def test_resp3_shows_itself_to_who_came_late() -> None:
+    """A type that RESP2 has not tells what is spoken on a connection whose HELLO nobody has read."""
+    session = Session()
+    request(session, "SUBSCRIBE one")
+    assert answered(session, array("subscribe", "one", kind=">")) is None
+    request(session, "LRANGE l 0 -1")
+    assert answered(session, array("message", "x")) == "LRANGE"
+    assert session.protocol == 3
+
+
+def test_what_came_before_hello_is_answered_in_resp2() -> None:
+    """Behind a subscription, HELLO changes nothing about frames before its own reply, and nothing when refused."""
+    session = Session()
+    for line in ("SUBSCRIBE one", "HELLO 3 AUTH a b", "PING", "HELLO 3"):
+        request(session, line)
+    assert answered(session, array("subscribe", "one")) is None
+    assert answered(session, b"-WRONGPASS\r\n") == "HELLO"
+    assert session.protocol == 3
+    assert answered(session, array("message", "one", "x")) is None
+    assert answered(session, array("pong", "")) == "PING"
+    assert answered(session, b"-NOPROTO\r\n") == "HELLO"
+    assert session.protocol == 2
+
+
+def test_a_null_in_front_of_a_push_is_skipped() -> None:
+    """It has no body, so the item behind it is read as what it is."""
+    assert Session().is_push(reply(b">2\r\n$-1\r\n+a$zz\r\n"))
+
+
 def test_a_refused_subscription_is_answered_like_any_command() -> None:
     """An error takes the place of the confirmations."""
     session = Session()
@@ -168,6 +209,8 @@ def test_empty_lines_are_no_requests() -> None:
         ("EVALSHA abcdef 2 a b arg", "a b"),
         ("EVAL script 0 a", ""),
         ("EVAL script x a", ""),
+        ("EVAL script -1 a", ""),
+        (f"EVAL script {'9' * 5000} a", ""),
         ("XREADGROUP GROUP g c COUNT 1 STREAMS s1 s2 > >", "s1 s2"),
         ("XREAD COUNT 1", ""),
         ("BITOP AND dest a b", "dest a b"),
