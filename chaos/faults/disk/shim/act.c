@@ -181,10 +181,21 @@ static long perform(struct operation *operation)
     return result;
 }
 
+/* True when nothing but the clock depends on this call: no log is kept, no rule names the call, nobody is to die. Then
+ * the descriptor need not be confirmed, nor its name be looked at. */
+static bool is_unwatched(const struct control *control, enum call call)
+{
+    return !is_recording(control) && !is_doomed(control) && !may_concern(control, (unsigned)call);
+}
+
 long act_on_descriptor(const struct request *request, int fd, int64_t offset, uint64_t size)
 {
     struct file file;
     struct control *control = attached();
+    if (descriptor_is_known(fd) && is_unwatched(control, request->call)) {
+        atomic_fetch_add(&control->clock, 1);
+        return run(request);
+    }
     if (!file_of_descriptor(control, fd, &file)) {
         return run(request);
     }

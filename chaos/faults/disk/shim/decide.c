@@ -191,6 +191,18 @@ static bool concerns(const struct operation *operation, const struct order *orde
     }
 }
 
+bool may_concern(const struct control *control, unsigned call)
+{
+    uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
+    for (; armed != 0; armed &= armed - 1) {
+        const struct rule *rule = &control->rules[__builtin_ctzll(armed)];
+        if (atomic_load_explicit(&rule->generation, memory_order_acquire) != 0 && (rule->calls >> call & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void decide(const struct operation *operation, struct decision *decision)
 {
     struct control *control = operation->control;

@@ -37,6 +37,9 @@ struct decision {
     uint16_t generations[RULE_COUNT]; /* set only where `counting` is */
 };
 
+/* True when some rule may act on this call, whatever the file. */
+bool may_concern(const struct control *control, unsigned call);
+
 /* Count the call in each rule that it matches, and gather what those whose turn it is want. Spends budgets. */
 void decide(const struct operation *operation, struct decision *decision);
 

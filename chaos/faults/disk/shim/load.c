@@ -142,7 +142,7 @@ static void announce(struct control *control)
     }
     const uint64_t index = atomic_fetch_add(&control->attached, 1);
     attach_number = index;
-    atomic_store(&control->pids[index % PID_COUNT], own_birth() << 32 | kernel_getpid());
+    atomic_store(&control->pids[index % PID_COUNT], own_identity().birth << 32 | kernel_getpid());
 }
 
 struct control *attached(void)

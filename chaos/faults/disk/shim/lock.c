@@ -34,9 +34,8 @@ static const long PATIENCE_NS = 20000000;
 /* The word by which this thread holds the lock. */
 static uint64_t own_word(void)
 {
-    const uint64_t pid = kernel_getpid();
-    const uint64_t thread = (uint64_t)kernel(__NR_gettid, 0, 0, 0, 0, 0, 0);
-    return own_birth() << BIRTH_SHIFT | (pid & ID_MASK) << ID_BITS | (thread & ID_MASK);
+    const struct identity own = own_identity();
+    return own.birth << BIRTH_SHIFT | (own.pid & ID_MASK) << ID_BITS | (own.thread & ID_MASK);
 }
 
 /* True when the thread that holds the lock by `word` is gone. */

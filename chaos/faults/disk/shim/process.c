@@ -83,9 +83,9 @@ bool is_borrower(void)
     return pid != 0 && pid != kernel_getpid();
 }
 
-uint64_t own_birth(void)
+/* The birth of process `pid`, which is this one, kept in the page. */
+static uint64_t known_birth(uint32_t pid)
 {
-    const uint32_t pid = kernel_getpid();
     struct self *page = self();
     uint64_t birth = atomic_load_explicit(&page->birth, memory_order_acquire);
     if (atomic_load_explicit(&page->pid, memory_order_acquire) != pid) {
@@ -96,6 +96,20 @@ uint64_t own_birth(void)
         }
     }
     return birth;
+}
+
+/* What a thread knows of itself. In a forked child the page no longer has the pid that was read with it. */
+static __thread struct identity known;
+
+struct identity own_identity(void)
+{
+    const uint64_t pid = atomic_load_explicit(&self()->pid, memory_order_acquire);
+    if (pid == 0 || known.pid != pid) {
+        known.pid = kernel_getpid();
+        known.thread = (uint32_t)kernel(__NR_gettid, 0, 0, 0, 0, 0, 0);
+        known.birth = known_birth(known.pid);
+    }
+    return known;
 }
 
 bool thread_is_gone(uint32_t pid, uint32_t thread)

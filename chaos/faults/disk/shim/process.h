@@ -8,8 +8,15 @@
 /* When a process was born, in clock ticks since the boot; 0 when there is no such process. */
 uint64_t birth_of(uint32_t pid);
 
-/* The same of this process, remembered. */
-uint64_t own_birth(void);
+/* Who makes a call. In a child of vfork it is its parent, which stands still meanwhile. */
+struct identity {
+    uint32_t pid;
+    uint32_t thread;
+    uint64_t birth;
+};
+
+/* Who we are: remembered, so that it costs no system call. */
+struct identity own_identity(void);
 
 /* True when a thread has ended, or is a zombie. */
 bool thread_is_gone(uint32_t pid, uint32_t thread);
