@@ -163,6 +163,7 @@ class Control:
         with self._lock():  # a second time: the stores above must be seen before the one that arms
             target.generation = generation
             self._file.armed |= 1 << slot
+            self._file.edits += 1
 
     def disarm(self, rule_id: str) -> dict[str, int | float | str]:
         """Take the rule back and return its counters; {} when no such rule is armed, so it is idempotent.
@@ -178,6 +179,7 @@ class Control:
             evidence = evidence_of(rule, rule.generation)
             self._file.armed &= ~(1 << slot)
             rule.generation = 0
+            self._file.edits += 1
             return evidence
 
     def evidence(self, rule_id: str) -> dict[str, int | float | str]:

@@ -82,7 +82,7 @@ static long execute(struct operation *operation, bool cut, uint64_t keep)
     return result;
 }
 
-/* Execute the call with what the rules want done to its data. */
+/* Execute the call with its data harmed as ordered. */
 static long execute_harmed(struct operation *operation, const struct decision *decision)
 {
     if (decision->lying.generation != 0) {
@@ -153,7 +153,6 @@ static long perform(struct operation *operation)
     }
     operation->clock = atomic_fetch_add(&control->clock, 1) + 1;
     decide(operation, &decision);
-
     const struct order *killing = &decision.killing;
     if (decision.delaying.generation != 0) {
         harm_delay(operation, &decision.delaying, decision.delay_ns);
@@ -181,23 +180,29 @@ static long perform(struct operation *operation)
     return result;
 }
 
-/* True when nothing but the clock depends on this call: no log is kept, no rule names the call, nobody is to die. Then
- * the descriptor need not be confirmed, nor its name be looked at. */
-static bool is_unwatched(const struct control *control, enum call call)
+/* True when only the clock depends on this call: no log is kept, nobody is to die, and no rule names the call or means
+ * the file. Then the descriptor need not be confirmed. */
+static bool is_unwatched(const struct control *control, enum call call, int fd, uint64_t edits)
 {
-    return !is_recording(control) && !is_doomed(control) && !may_concern(control, (unsigned)call);
+    const enum knowledge knowledge = descriptor_knowledge(fd, edits);
+    return knowledge != KNOWN_TO_NOBODY && !is_recording(control) && !is_doomed(control) &&
+           (knowledge == KNOWN_SPARED || !may_concern(control, (unsigned)call));
 }
 
 long act_on_descriptor(const struct request *request, int fd, int64_t offset, uint64_t size)
 {
     struct file file;
     struct control *control = attached();
-    if (descriptor_is_known(fd) && is_unwatched(control, request->call)) {
+    const uint64_t edits = atomic_load_explicit(&control->edits, memory_order_acquire);
+    if (is_unwatched(control, request->call, fd, edits)) {
         atomic_fetch_add(&control->clock, 1);
         return run(request);
     }
     if (!file_of_descriptor(control, fd, &file)) {
         return run(request);
+    }
+    if (edits != 0 && file.name.text[file.name.length - 1] != '/' && spares(control, &file.name)) {
+        descriptor_spared(fd, &file, edits); /* not folders: closedir closes them inside libc */
     }
     struct operation operation = {control, request, &file.name, NULL, fd, offset, size, 0, file.opening};
     return perform(&operation);

@@ -122,6 +122,7 @@ struct control {
     _Atomic uint64_t clock __attribute__((aligned(64))); /* operations on files in scope, of all processes */
     _Atomic uint64_t recording;  /* 0: no log is kept; otherwise the number of this recording, 1, 2, ... */
     _Atomic uint64_t doomed;     /* programs that attached before this many had must die at their next call */
+    _Atomic uint64_t edits;      /* raised after each change of the rules */
     _Atomic uint64_t recordings; /* how many were begun */
     _Atomic uint64_t log_bytes;  /* length of the log's whole records */
     _Atomic uint64_t lost;       /* records that could not be written, which ended the recording */

@@ -191,6 +191,19 @@ static bool concerns(const struct operation *operation, const struct order *orde
     }
 }
 
+bool spares(const struct control *control, const struct name *name)
+{
+    struct order order;
+    uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
+    for (; armed != 0; armed &= armed - 1) {
+        const uint32_t slot = (uint32_t)__builtin_ctzll(armed);
+        if (rule_matches(control, slot, &verified[slot], ANY_CALL, name->text, NULL, &order)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool may_concern(const struct control *control, unsigned call)
 {
     uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);

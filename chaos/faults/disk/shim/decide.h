@@ -40,6 +40,9 @@ struct decision {
 /* True when some rule may act on this call, whatever the file. */
 bool may_concern(const struct control *control, unsigned call);
 
+/* True when no armed rule means a file of this name, whatever the call. */
+bool spares(const struct control *control, const struct name *name);
+
 /* Count the call in each rule that it matches, and gather what those whose turn it is want. Spends budgets. */
 void decide(const struct operation *operation, struct decision *decision);
 

@@ -66,7 +66,7 @@ bool rule_matches(const struct control *control, uint32_t slot, _Atomic uint64_t
 {
     const struct rule *rule = &control->rules[slot];
     const uint64_t generation = atomic_load_explicit(&rule->generation, memory_order_acquire);
-    if (generation == 0 || (rule->calls >> call & 1) == 0 || !is_whole(rule, generation, verified)) {
+    if (generation == 0 || (call != ANY_CALL && (rule->calls >> call & 1) == 0) || !is_whole(rule, generation, verified)) {
         return false;
     }
     /* The glob is bounded by the check above even while the harness rewrites it: its last byte is always NUL. */

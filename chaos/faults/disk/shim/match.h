@@ -34,6 +34,9 @@ bool glob_matches(const char *pattern, const char *text);
 /* The sum that guards a rule's declared fields, for `generation`. */
 uint64_t rule_checksum(const struct rule *rule, uint64_t generation);
 
+/* Stands for every call. */
+enum { ANY_CALL = ~0u >> 1 };
+
 /* True when rule `slot` is armed, whole, names call number `call`, and its glob matches one of the names (the second
  * may be NULL). Then `order` holds a copy. `verified` remembers for this process which generation was checked. */
 bool rule_matches(const struct control *control, uint32_t slot, _Atomic uint64_t *verified, unsigned call,
