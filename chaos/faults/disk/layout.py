@@ -6,7 +6,7 @@ import ctypes
 from enum import IntEnum
 
 MAGIC = 0x7366736F61686331
-ABI = 1
+ABI = 2
 
 RULE_COUNT = 64
 RECORD_COUNT = 4096
@@ -15,6 +15,9 @@ ROOT_BYTES = 1024
 GLOB_BYTES = 256
 ID_BYTES = 64
 TAIL_BYTES = 120
+
+PROBABILITY_ONE = 1 << 32
+PLACE_MAX = (1 << 63) - 1
 
 GENERATION_SHIFT = 48
 GENERATION_MAX = 0xFFFF
@@ -32,6 +35,21 @@ class Action(IntEnum):
     KILL_AFTER = 5
     COUNT = 6
     FULL = 7
+    LIE = 8
+    SYNC_FAIL = 9
+    TEAR = 10
+    ROT = 11
+    MISDIRECT = 12
+    KILL_ALL = 13
+    KILL_ALL_AFTER = 14
+
+
+class Spread(IntEnum):
+    """How the drawn part of a delay is spread."""
+
+    NONE = 0
+    UNIFORM = 1
+    TAIL = 2
 
 
 class Rule(ctypes.Structure):
@@ -47,6 +65,12 @@ class Rule(ctypes.Structure):
         ("action", ctypes.c_uint32),
         ("error", ctypes.c_uint32),
         ("probability", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("first", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("second", ctypes.c_uint64),
+        ("third", ctypes.c_uint64),
+        ("spread", ctypes.c_uint64),
         ("id", ctypes.c_char * ID_BYTES),
         ("glob", ctypes.c_char * GLOB_BYTES),
         ("matched", ctypes.c_uint64),
@@ -78,8 +102,10 @@ class Record(ctypes.Structure):
     )
 
 
-_CLOCK_AT = 64 * -(-(8 + 4 + 4 + 8 + 3 * 8 + 32 + 2 * ROOT_BYTES + 4 * PID_COUNT) // 64)
-_RULES_AT = _CLOCK_AT + 64
+_HEAD_END = 8 + 4 + 4 + 8 + 3 * 8 + 32 + 3 * ROOT_BYTES + 8 * PID_COUNT
+_CLOCK_AT = 64 * -(-_HEAD_END // 64)
+_HOLDER_AT = _CLOCK_AT + 64
+_RULES_AT = _HOLDER_AT + 64
 _RULES_END = _RULES_AT + RULE_COUNT * ctypes.sizeof(Rule)
 _RECORDS_AT = 64 * -(-_RULES_END // 64)
 _RECORDS_END = _RECORDS_AT + RECORD_COUNT * ctypes.sizeof(Record)
@@ -99,10 +125,21 @@ class File(ctypes.Structure):
         ("source_sha256", ctypes.c_uint8 * 32),
         ("root", ctypes.c_char * ROOT_BYTES),
         ("alias", ctypes.c_char * ROOT_BYTES),
-        ("pids", ctypes.c_uint32 * PID_COUNT),
-        ("_gap_clock", ctypes.c_char * (_CLOCK_AT - (8 * 6 + 32 + 2 * ROOT_BYTES + 4 * PID_COUNT))),
+        ("log", ctypes.c_char * ROOT_BYTES),
+        ("pids", ctypes.c_uint64 * PID_COUNT),
+        ("_gap_clock", ctypes.c_char * (_CLOCK_AT - _HEAD_END)),
         ("clock", ctypes.c_uint64),
-        ("_gap_rules", ctypes.c_char * 56),
+        ("recording", ctypes.c_uint64),
+        ("doomed", ctypes.c_uint64),
+        ("edits", ctypes.c_uint64),
+        ("recordings", ctypes.c_uint64),
+        ("log_bytes", ctypes.c_uint64),
+        ("lost", ctypes.c_uint64),
+        ("_gap_holder", ctypes.c_char * 8),
+        ("holder", ctypes.c_uint64),
+        ("waiters", ctypes.c_uint32),
+        ("pending", ctypes.c_uint32),
+        ("_gap_rules", ctypes.c_char * 48),
         ("rules", Rule * RULE_COUNT),
         ("_gap_records", ctypes.c_char * (_RECORDS_AT - _RULES_END)),
         ("records", Record * RECORD_COUNT),
