@@ -37,7 +37,7 @@ def show(folder: Path, transaction: str | None, script: bool, as_json: bool) -> 
     run, plan = read_json(folder / "run.json"), read_json(folder / "plan.json")
     wire = read_wire(folder / "wire.jsonl")
     if script:
-        return _script(run, plan, wire)
+        return _script(run, plan, wire, folder)
     history = read(folder / "history.jsonl")
     ledger = _ledger(folder / "faults.jsonl")
     if transaction is not None and transaction not in history.transactions:
@@ -75,14 +75,15 @@ def _say_rest(chosen: list[str], transaction: str | None) -> None:
         say(f"\nmore: --transaction ID{f', for example {rest[0]}' if rest else ''}; --json for everything")
 
 
-def _script(run: dict[str, Any], plan: dict[str, Any], wire: Any) -> int:
+def _script(run: dict[str, Any], plan: dict[str, Any], wire: Any, folder: Path) -> int:
     """Print the replay script; a run without a hit has none."""
+    from chaos.history.reader import read
     from chaos.report.script import render
 
     if wire is None or not wire.hits:
         say("no rule on a command hit a frame in this run, so there is nothing to replay", err=True)
         return int(ExitCode.NOTHING_SELECTED)
-    say(render(run, plan, wire).rstrip("\n"))
+    say(render(run, plan, wire, read(folder / "history.jsonl")).rstrip("\n"))
     return int(ExitCode.PASS)
 
 

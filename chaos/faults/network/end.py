@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 
 from chaos.faults.network.pump import READ, WRITE, Pump, pump_of
-from chaos.faults.network.sockets import close_resets, unread_bytes
+from chaos.faults.network.sockets import close_resets, unacknowledged_bytes, unread_bytes
 
 WRITE_BYTES_HIGH = 64 * 1024
 """Unsent bytes in user space above which the end that feeds this one is no longer read."""
@@ -115,6 +115,11 @@ class End:
     def unread_bytes(self) -> int:
         """Bytes that wait in the kernel because this end is not being read."""
         return unread_bytes(self._socket) if self._socket is not None and not self._closing else 0
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes that the kernel has taken and the peer's has not acknowledged; a reset would lose them."""
+        return unacknowledged_bytes(self._socket) if self._socket is not None and not self._closing else 0
 
     def attach(self, sock: socket.socket) -> None:
         """Take over a connected, non-blocking socket. Needs a running event loop."""

@@ -57,7 +57,7 @@ class Stage:
         """What was crowded behind this stage is no longer; a stage that waited goes on, soon."""
 
     def expedite(self) -> None:
-        """Pass on what is only late, now and in order: the proxy is about to end this direction with FIN."""
+        """Pass on what is only late, now and in order: the proxy is about to end this direction behind it."""
 
     def release(self) -> None:
         """Heal: pass on or give up what is held, in order. Still in the chain; nothing is fed afterwards."""
@@ -182,9 +182,10 @@ class Link:
         if self.held_bytes < HELD_BYTES_HIGH // 2:
             self.source.resume(_HELD)
 
-    def expedite(self) -> None:
-        """Pass on, in order, everything that is only late."""
-        for stage in list(self._stages):
+    def expedite(self, behind: Stage | None = None) -> None:
+        """Pass on, in order, everything that is only late; with `behind`, only what that stage has passed on."""
+        first = self._stages.index(behind) + 1 if behind in self._stages else 0
+        for stage in self._stages[first:]:
             stage.expedite()
 
     def sever(self) -> None:

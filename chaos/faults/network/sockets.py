@@ -180,6 +180,20 @@ def unread_bytes(sock: AnySocket) -> int:
     return int(count)
 
 
+def unacknowledged_bytes(sock: AnySocket) -> int:
+    """Return how many bytes the peer's kernel has not acknowledged (SIOCOUTQ, tcp(7)), which a reset would lose.
+
+    0 for a closed socket, and where the kernel does not tell.
+    """
+    if sock.fileno() < 0:
+        return 0
+    try:
+        (count,) = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))
+    except OSError:
+        return 0
+    return int(count)
+
+
 def peer_left(sock: socket.socket) -> bool:
     """Tell whether the peer has closed or reset the connection, without reading anything (POLLRDHUP, poll(2))."""
     poll = select.poll()

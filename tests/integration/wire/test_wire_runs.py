@@ -25,12 +25,13 @@ LOST = """
         workload=workload.Transfers(accounts=8, clients=3, rate=60, seconds=3, deadline="2s", reads_redis=False),
         recovery=Recovery(budget="10s", hold="200ms"),
         schedule=(
-            when.phase("redis.applying", nth={nth})
-            .do(faults.OnCommand("redis", "{command}", at="before_reply", do=faults.Cut("rst")))
-            .heal(at=when.phase("acknowledged", nth=14)),
+            when.{when}
+            .do(faults.OnCommand("redis", "{command}", at="before_reply", do=faults.{do}))
+            .heal({heal}),
         ),
     )
 """
+PHASES = {"do": 'Cut("rst")', "heal": 'at=when.phase("acknowledged", nth=14)'}
 
 
 def wire(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def hit_tokens(folder: Path) -> list[str | None]:
 
 def test_a_run_with_a_rule_can_be_read_and_replayed(chaos_command: Any) -> None:
     """The timeline tells the hit; the script hits the same transaction's frame again, whatever comes first."""
-    path = chaos_command.write(LOST.format(nth=8, command="EVALSHA"))
+    path = chaos_command.write(LOST.format(when='phase("redis.applying", nth=8)', command="EVALSHA", **PHASES))
     outcome = chaos_command("run", path, "--seed", "5")
     assert outcome.code == 0, outcome.out + outcome.err
     (token,) = hit_tokens(outcome.folder)
@@ -75,9 +76,24 @@ def test_a_run_with_a_rule_can_be_read_and_replayed(chaos_command: Any) -> None:
     assert (repeated["command"], repeated["at"], repeated["action"]) == (rule["command"], rule["at"], rule["action"])
 
 
+@pytest.mark.parametrize(
+    ("when", "do"), [('at("1500ms")', 'Cut("rst")'), ('phase("redis.applying", nth=30)', 'Delay("50ms")')]
+)
+def test_a_rule_that_time_heals_is_replayed(chaos_command: Any, when: str, do: str) -> None:
+    """The script waits for the frame from the load's start, so it must not be healed so soon after its beginning."""
+    path = chaos_command.write(LOST.format(when=when, command="EVALSHA", do=do, heal='after="400ms"'))
+    outcome = chaos_command("run", path, "--seed", "5")
+    assert outcome.code == 0, outcome.out + outcome.err
+    (token,) = hit_tokens(outcome.folder)
+    script = chaos_command("show", outcome.folder, "--script")
+    again = chaos_command("run", chaos_command.write(script.out, "again.py"), "--seed", "5")
+    assert again.code == 0, again.out + again.err
+    assert hit_tokens(again.folder) == [token]
+
+
 def test_a_rule_that_hits_nothing_makes_the_run_inconclusive(chaos_command: Any) -> None:
     """The system never sends EXEC: the run proves nothing, and has nothing to replay."""
-    path = chaos_command.write(LOST.format(nth=3, command="EXEC"))
+    path = chaos_command.write(LOST.format(when='phase("redis.applying", nth=3)', command="EXEC", **PHASES))
     outcome = chaos_command("run", path, "--seed", "5")
     assert outcome.code == 3, outcome.out + outcome.err
     assert "did nothing" in outcome.json("checks/landed.json")["summary"]
@@ -101,7 +117,7 @@ def test_wire_asks_for_frames_without_a_rule(chaos_command: Any, trivial: Any) -
 @pytest.mark.requires("toxiproxy")
 def test_a_toxiproxy_reads_no_frames(chaos_command: Any, trivial: Any) -> None:
     """A rule on commands and a wire journal are refused before anything starts."""
-    path = chaos_command.write(LOST.format(nth=8, command="EVALSHA"))
+    path = chaos_command.write(LOST.format(when='phase("redis.applying", nth=8)', command="EVALSHA", **PHASES))
     refused = chaos_command("run", path, "--proxy", "toxiproxy")
     assert (refused.code, "provider-cannot" in refused.err) == (2, True), refused.err
     unwired = chaos_command("run", chaos_command.write(trivial()), "--proxy", "toxiproxy", "--wire")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
+from tests_support import wait_until
 
-from chaos.faults.network.sockets import leads_to, peer_left, reset, unread_bytes
+from chaos.faults.network.sockets import leads_to, peer_left, reset, unacknowledged_bytes, unread_bytes
 
 
 @pytest.fixture
@@ -33,6 +35,22 @@ def test_unread_bytes_counts_what_waits(pair: tuple[socket.socket, socket.socket
     assert unread_bytes(far) == 3
     far.close()
     assert unread_bytes(far) == 0
+
+
+def test_unacknowledged_bytes_counts_what_a_reset_would_lose(pair: tuple[socket.socket, socket.socket]) -> None:
+    """What the peer has no room for counts until it reads, all that it has got does not, nor does a closed socket."""
+    near, far = pair
+    near.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += near.send(bytes(65536))
+    assert 0 < unacknowledged_bytes(near) < sent
+    while sent:
+        sent -= len(far.recv(65536))
+    assert wait_until(lambda: unacknowledged_bytes(near) == 0)
+    near.close()
+    assert unacknowledged_bytes(near) == 0
 
 
 def test_reset_is_seen_as_a_reset(pair: tuple[socket.socket, socket.socket]) -> None:

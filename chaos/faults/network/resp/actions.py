@@ -43,7 +43,7 @@ class Action(Declared):
 
 @dataclass(frozen=True)
 class Cut(Action):
-    """End the connection at this point; what lies behind the point is lost.
+    """End the connection at this point; what lies behind the point is lost, what lies before it arrives first.
 
     how="rst" resets it on both sides; "fin" closes both in order, after what was sent before the point;
     "half_close" lets the client read end of file while its requests go on to the server; "stall" reads neither

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from chaos.faults.network.resp.tap import Tap
     from chaos.faults.network.resp.wire import Wire
 
-_SENT_LOOK_S = 0.001
-
 
 @dataclass(frozen=True)
 class Broken:
@@ -52,7 +50,10 @@ class Lane(Stage):
         self._inbox: deque[Waiting] = deque()
         self._tickets: set[Ticket] = set()
         self._busy = False
-        self._dead = False
+        self.dead = False
+        """Whether this direction of the connection has ended."""
+        self.ended = False
+        """Whether a cut has come: nothing enters any more, and what was passed on before may be under way still."""
         self.acted = False
         """Whether anything was done about the frame at hand: passed on, swallowed, kept or answered."""
 
@@ -64,10 +65,12 @@ class Lane(Stage):
     @property
     def blocked(self) -> bool:
         """Whether something keeps this lane still."""
-        return bool(self._tickets)
+        return self.ended or bool(self._tickets)
 
     def feed(self, item: Item) -> None:
-        """Take what arrived; as much as may be is handled at once."""
+        """Take what arrived; as much as may be is handled at once. Behind a cut it is thrown away."""
+        if self.ended:
+            return
         if isinstance(item, Signal):
             self.flush_pending()
             self._put(item)
@@ -89,7 +92,7 @@ class Lane(Stage):
             return
         self._busy = True
         try:
-            while self._inbox and not self._tickets and not self._dead:
+            while self._inbox and not self.blocked and not self.dead:
                 item = self._inbox.popleft()
                 size = _size(item)
                 if size:
@@ -99,8 +102,9 @@ class Lane(Stage):
             self._busy = False
 
     def put_first(self, work: Callable[[], None]) -> None:
-        """Do `work` before anything else that waits, once nothing blocks."""
-        self._inbox.appendleft(work)
+        """Do `work` before anything else that waits, once nothing blocks; never behind a cut."""
+        if not self.ended:
+            self._inbox.appendleft(work)
 
     def block(self, ticket: Ticket) -> None:
         """Stand still until `unblock`."""
@@ -119,25 +123,27 @@ class Lane(Stage):
         for ticket in [ticket for ticket in self._tickets if ticket.rule is rule]:
             self.unblock(ticket)
 
-    def when_sent(self, then: Callable[[], None]) -> None:
-        """Call `then` once the kernel has all that was passed on, at once if it has; a reset would lose the rest."""
-        if self.link.destination.unsent_bytes and not self._dead:
-            asyncio.get_running_loop().call_later(_SENT_LOOK_S, self.when_sent, then)
-        else:
-            then()
-
-    def forward(self, item: Item) -> None:
-        """Pass an item on."""
-        self.acted = True
-        super().forward(item)
-
-    def empty(self) -> None:
-        """Throw away what has not been passed on."""
+    def end(self) -> None:
+        """Let nothing more enter, for good: what waits here is thrown away."""
+        self.ended = True
+        self._forget_tickets()
         for item in self._inbox:
             if size := _size(item):
                 self.link.let_go(size)
         self._inbox.clear()
         self.framer.rest()
+
+    def delivered(self, *, acknowledged: bool) -> bool:
+        """Tell, of a lane that was ended, whether the kernel has all that was passed on; the peer's, `acknowledged`."""
+        destination = self.link.destination
+        if self.link.held_bytes or destination.unsent_bytes:
+            return False
+        return not (acknowledged and destination.unacknowledged_bytes)
+
+    def forward(self, item: Item) -> None:
+        """Pass an item on."""
+        self.acted = True
+        super().forward(item)
 
     def expedite(self) -> None:
         """Pass on what is only late; what waits for an event is lost with the connection."""
@@ -155,13 +161,16 @@ class Lane(Stage):
 
     def drop(self) -> None:
         """The connection ends."""
-        self._dead = True
+        self.dead = True
+        self._forget_tickets()
+        self._inbox.clear()
+        self._wire.left(self)
+
+    def _forget_tickets(self) -> None:
         for ticket in self._tickets:
             if ticket.timer is not None:
                 ticket.timer.cancel()
         self._tickets.clear()
-        self._inbox.clear()
-        self._wire.left(self)
 
     def _frame(self, data: bytes) -> None:
         for frame in self.framer.feed(data):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BEGINS = re.compile(rb"\*[1-9]\d{0,6}\r\n\$\d{1,9}\r\n")
 _FINAL = ("rst", "fin")
+_DELIVERED_LOOK_S = 0.001
 _DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
 
 
@@ -65,6 +66,7 @@ class Wire:
         self.session: Session | None = None
         self._tap = tap
         self._lanes: dict[str, Lane] = {}
+        self._cuts: set[OnCommandToxic] = set()  # rules whose cut waits for what was sent before its point
         self._probe: _Probe | None = None
         self._gave_up = False
         if not any(link.passed_bytes or link.held_bytes for link in connection.links):
@@ -127,7 +129,8 @@ class Wire:
             self._reply(self.session, lane, frame)
 
     def heal(self, rule: OnCommandToxic) -> None:
-        """Deliver, late, what a rule holds here."""
+        """Deliver, late, what a rule holds here; carry out its cut if that has been waiting."""
+        self._end(rule)
         for lane in list(self._lanes.values()):
             lane.unblock_rule(rule)
 
@@ -167,9 +170,10 @@ class Wire:
 
     def _send(self, lane: Lane, exchange: Exchange, data: bytes) -> None:
         """Pass on a request, or what is left of it."""
-        lane.forward(data)
+        if data:
+            lane.forward(data)
         self._tap.passed("request", exchange)
-        if self.session is not None and self.session.streaming:
+        if self.session is not None and self.session.streaming and not lane.ended:
             self.lose_track(f"{exchange.name} makes the server send at will", for_good=True)
 
     # Replies
@@ -281,13 +285,35 @@ class Wire:
             self.connection.cut("half_close")
             rest()
             return
-        lane.empty()
-        lane.block(Ticket(rule))
-        lane.when_sent(partial(self._end, cast("Cut", how), rule.at))
+        self._cuts.add(rule)
+        others = [] if how == "half_close" else [one for one in self._lanes.values() if one is not lane]
+        for other in others:
+            if how == "fin":
+                other.expedite()
+            other.end()
+        lane.end()
+        if rule.at == "after_request":
+            rest()  # nothing is left of it, and whoever waits for it to be sent on hears that it was
+        lane.link.expedite(behind=lane)
+        self._end_when_delivered(rule, lane)
 
-    def _end(self, how: Cut, at: str) -> None:
+    def _end_when_delivered(self, rule: OnCommandToxic, lane: Lane) -> None:
+        """Cut once everything in front of the point is where the cut cannot reach it; the heal waits for nothing."""
+        if lane.dead:
+            self._cuts.discard(rule)
+        elif lane.delivered(acknowledged=rule.action["how"] == "rst"):
+            self._end(rule)
+        elif rule in self._cuts:
+            asyncio.get_running_loop().call_later(_DELIVERED_LOOK_S, self._end_when_delivered, rule, lane)
+
+    def _end(self, rule: OnCommandToxic) -> None:
+        """Carry out the cut of a rule, unless there is none or it was carried out."""
+        if rule not in self._cuts:
+            return
+        self._cuts.discard(rule)
+        how = cast("Cut", rule.action["how"])
         # A server that finds a reset behind a request may throw both away, and "after" means that it got the request.
-        if how == "rst" and at == "after_request":
+        if how == "rst" and rule.at == "after_request":
             self.connection.reset_client()
         else:
             self.connection.cut(how)
