@@ -1,0 +1,62 @@
+"""Runs whose verdict must not be a pass, or must be a finding: what nobody tested, and what never came right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow]
+
+
+def with_system(text: str, name: str, source: str, budget: str = "1s") -> str:
+    """Return the experiment `text` on the class `name` of `source`, with a budget for its recovery."""
+    text = text.replace('id="trivial",', f'id="trivial", system=systems.Own("{name}"),')
+    text = text.replace("import Experiment, Recovery", "import systems, Experiment, Recovery")
+    return text.replace('budget="10s"', f'budget="{budget}"') + source
+
+
+def validity(done: Any, check: str) -> tuple[str, str]:
+    """Return the verdict of one check of a run, and its summary."""
+    verdict = done.json(f"checks/{check}.json")
+    return verdict["valid"], verdict["summary"]
+
+
+def test_a_fault_that_never_landed_is_never_a_pass(chaos_command, trivial: Callable[..., str]) -> None:
+    """An experiment that does not ask for `landed` is judged by it all the same, now and when it is judged again."""
+    rule = 'when.phase("sqlite.committed", nth=100000).do(faults.Disconnect("redis")),'
+    text = trivial(rule).replace("schedule=", "checks=(checks.Atomic(), checks.Durable()), schedule=")
+    text = text.replace("import Experiment", "import checks, Experiment")
+    done = chaos_command("run", chaos_command.write(text), "--seed", "1")
+    assert done.code == 3, done.out + done.err
+    assert done.json("plan.json")["checks"] == ["atomic", "durable"]
+    assert validity(done, "landed") == (
+        "unknown",
+        "f0 (network.disconnect) was never injected: its moment did not come",
+    )
+    assert chaos_command("check", done.folder).code == 3
+
+
+APART = """
+    import msgspec
+
+    from chaos.transactions.redo import RedoSystem
+
+
+    class Apart(RedoSystem):
+        async def read_back(self):
+            images = dict(await super().read_back())
+            images["redis"] = msgspec.structs.replace(images["redis"], marks={})
+            return images
+"""
+
+
+def test_stores_that_never_agree_have_not_converged(chaos_command, trivial: Callable[..., str]) -> None:
+    """The last look lies beyond the budget, so the difference is a finding and not a watch that was cut short."""
+    text = with_system(trivial(), "Apart", APART)
+    done = chaos_command("run", chaos_command.write(text), "--seed", "1")
+    assert done.code == 1, done.out + done.err
+    valid, summary = validity(done, "converged")
+    assert valid == "invalid", summary
+    assert "the stores still differ 1." in summary
