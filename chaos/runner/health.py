@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from chaos._channel import ChannelClosed, RemoteError
+from chaos.checkers.outcomes import counters_of, is_apart
 from chaos.history.model import StoreImage
 from chaos.history.writer import HistoryWriter
 from chaos.runner.supervisor import Supervisor
@@ -84,20 +85,13 @@ class Health:
             self._history.append("event", "agreement", value=value, error=str(error))
             return False
         digests = {store: digest(image) for store, image in sorted(images.items())}
-        agreed = len(set(digests.values())) == 1 and _counters_agree(images)
+        agreed = len(set(digests.values())) == 1 and not any(map(is_apart, counters_of(images).values()))
         self._history.append("event", "agreement", value={"agreed": agreed, "digests": digests, "phase": phase})
         return agreed
 
 
 def digest(image: StoreImage) -> str:
-    """Return a short digest of the marks of a store, independent of their order."""
+    """Return a short digest of the marks of a store and of what it refused, independent of their order."""
     lines = sorted(f"{token}\0{mark}" for token, marks in image.marks.items() for mark in marks)
+    lines += sorted(f"{token}\1{error}" for token, errors in image.refused.items() for error in errors)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _counters_agree(images: Mapping[str, StoreImage]) -> bool:
-    """Whether every counter that several stores report has the same value in all of them."""
-    seen: dict[str, int] = {}
-    return all(
-        seen.setdefault(name, value) == value for image in images.values() for name, value in image.counters.items()
-    )

@@ -9,6 +9,8 @@ import time
 import traceback
 from dataclasses import replace
 
+import msgspec
+
 from chaos._declare import seconds
 from chaos._seeds import stream
 from chaos.errors import EnvironmentUnavailable, HarnessError, HealFailed
@@ -313,8 +315,8 @@ class Run:
         except (HarnessError, TimeoutError) as error:
             history.append("info", "read_back", process=process, error=str(error) or type(error).__name__)
             return
-        stores = {name: {"marks": image.marks, "counters": image.counters} for name, image in images.items()}
-        history.append("ok", "read_back", process=process, value={"occasion": occasion, "stores": stores})
+        value = {"occasion": occasion, "stores": msgspec.to_builtins(images)}
+        history.append("ok", "read_back", process=process, value=value)
 
     def _on_acknowledged(self, invoked: Entry, outcome: Committed) -> None:
         if outcome.applied:

@@ -80,3 +80,15 @@ def test_words() -> None:
     """Counts and lists read like sentences."""
     assert (count_of(1, "fault"), count_of(0, "fault")) == ("1 fault", "0 faults")
     assert (listed(["a", "b", "c"]), listed(["a"]), listed([])) == ("a, b and c", "a", "nothing")
+
+
+def test_exactly_once_says_which_store_lost_a_counter() -> None:
+    """A store that reports counters and lacks one is named, and nothing is equal in all stores."""
+    sketch = Sketch().commit(0, "t0").read_both(sqlite={"t0": "m-t0"}, redis={"t0": "m-t0"}, graph={"t0": "m-t0"})
+    for entry in sketch.entries:
+        if entry.kind == "ok" and entry.f == "read_back":
+            stores = entry.value["stores"]
+            stores["sqlite"]["counters"], stores["redis"]["counters"] = {"a": 1, "b": 2}, {"b": 2}
+    verdict = ExactlyOnce().judge(sketch.history(), CONTEXT)
+    assert verdict.valid == "invalid"
+    assert verdict.witnesses[0].text == "counter a: sqlite says 1, redis has none (read back in entry 5)"
