@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.checkers.words import shown_marks
+from chaos.checkers.model import Witness
+from chaos.checkers.words import at, count_of, shown_marks
 from chaos.history.model import StoreImage
 from chaos.history.view import History, Operation, ReadBack
 
@@ -87,6 +88,21 @@ def _why_not(history: History, occasion: str) -> str:
         if one.invoke.f == "read_back" and asked.get("occasion") == occasion and one.completion is not None:
             return f" ({' '.join(one.completion.error.split())})" if one.completion.error else ""
     return ""
+
+
+def gone(history: History, acknowledged: int) -> list[Witness]:
+    """Return a witness when the system could not be opened any more after it had acknowledged work; else nothing."""
+    if not acknowledged:
+        return []
+    return [
+        Witness(
+            f"the system had acknowledged {count_of(acknowledged, 'transaction')} and, with every fault healed, could "
+            f"not be opened any more at {at(entry.time_ns)}: {' '.join((entry.error or '').split())} "
+            f"(entry {entry.index})",
+            (entry.index,),
+        )
+        for entry in history.events("system_gone")[:1]
+    ]
 
 
 def counters_of(images: Mapping[str, StoreImage]) -> dict[str, dict[str, int | None]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.checkers.model import Context, Verdict, Witness, verdict
+from chaos.checkers.outcomes import gone
 from chaos.checkers.signs import Clock, Timeline, clock_of
 from chaos.checkers.words import at, count_of
 from chaos.history.view import NS_PER_S, FaultInterval, History, Operation, seconds_of
@@ -24,8 +25,8 @@ class Recovered:
     first sign of it (a transaction that failed, ended in doubt or was acknowledged with a store behind; a worker
     that exited; a probe that failed); repair, from the clock's start to the first good health probe; first
     commit, to the acknowledgement, with every store caught up, of a transaction *sent* after the clock's start.
-    Only the last is judged, and that the probes of the steady state hold again after the last heal. Unknown: the
-    load ended before the budget was over, or a fault has no end.
+    Only the last is judged, and that the probes of the steady state hold again after the last heal, and that the
+    system can be opened again. Unknown: the load ended before the budget was over, or a fault has no end.
 
     details: "faults", each {id, kind, began_at_s, clock_from_s, detect_s, repair_s, first_commit_s, budget_s}
     with None for what was not seen; "maxima" of the three.
@@ -48,7 +49,8 @@ class Recovered:
             late, reason = _judge_one(fault, clock, good, timeline, context)
             witnesses += [] if late is None else [late]
             reasons += [] if reason is None else [reason]
-        unsteady = list(_unsteady(history))
+        acknowledged = sum(one.kind == "ok" for one in history.transactions.values())
+        unsteady = [*_unsteady(history), *gone(history, acknowledged)]
         maxima = {
             name: max((line[name] for line in lines if line[name] is not None), default=None) for name in _MEASURES
         }

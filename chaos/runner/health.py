@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaos._channel import ChannelClosed, RemoteError
 from chaos.checkers.outcomes import counters_of, is_apart
 from chaos.history.model import StoreImage
 from chaos.history.writer import HistoryWriter
-from chaos.runner.supervisor import Supervisor
+from chaos.runner.supervisor import WORKER_ERRORS, Supervisor
 
 PING_TIMEOUT_S = 1.5
 PROBE_EVERY_S = 0.05
@@ -23,6 +22,7 @@ AGREE_EVERY_S = 0.1
 READ_TIMEOUT_S = 15.0
 
 Occasion = Literal["before", "after", "health"]
+Reading = Literal["final", "reopened"]
 
 
 class Health:
@@ -43,7 +43,7 @@ class Health:
         if self._supervisor.ready.is_set():
             try:
                 answers = await self._supervisor.call("ping", None, PING_TIMEOUT_S)
-            except (ChannelClosed, RemoteError, TimeoutError):
+            except WORKER_ERRORS:
                 answers = {}
         stores = {store: bool(answers.get(store)) for store in self._stores}
         ok = self.well = all(stores.values())
@@ -76,11 +76,23 @@ class Health:
         answer = await self._supervisor.call("read_back", None, READ_TIMEOUT_S)
         return msgspec.convert(answer, dict[str, StoreImage])
 
+    async def record_reading(self, process: int, occasion: Reading) -> None:
+        """Read every store as client `process` and record what they hold, or why they could not be read."""
+        self._history.append("invoke", "read_back", process=process, value={"occasion": occasion})
+        try:
+            images = await self.read_back()
+        except WORKER_ERRORS as error:
+            text = str(error) or type(error).__name__
+            self._history.append("info", "read_back", process=process, error=text)
+            return
+        value = {"occasion": occasion, "stores": msgspec.to_builtins(images)}
+        self._history.append("ok", "read_back", process=process, value=value)
+
     async def agreement(self, phase: Literal["converging", "holding"]) -> bool:
         """Read every store, record the digests, and tell whether all hold the same."""
         try:
             images = await self.read_back()
-        except (ChannelClosed, RemoteError, TimeoutError) as error:
+        except WORKER_ERRORS as error:
             value: dict[str, Any] = {"agreed": False, "digests": {}, "phase": phase}
             self._history.append("event", "agreement", value=value, error=str(error))
             return False

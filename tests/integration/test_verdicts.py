@@ -60,3 +60,55 @@ def test_stores_that_never_agree_have_not_converged(chaos_command, trivial: Call
     valid, summary = validity(done, "converged")
     assert valid == "invalid", summary
     assert "the stores still differ 1." in summary
+
+
+ONCE = """
+    from pathlib import Path
+
+    from chaos.transactions.redo import RedoSystem
+
+
+    class Once(RedoSystem):
+        async def open(self, site):
+            flag = Path(site.config.data_folder) / "opened"
+            if flag.exists():
+                raise ValueError("no way back in")
+            flag.write_text("")
+            await super().open(site)
+"""
+
+
+def test_a_system_that_cannot_be_opened_again_is_a_finding(chaos_command, trivial: Callable[..., str]) -> None:
+    """What it acknowledged cannot be got at any more: exit 1, with the error of the attempt as witness."""
+    done = chaos_command("run", chaos_command.write(with_system(trivial(), "Once", ONCE)), "--seed", "1")
+    assert done.code == 1, done.out + done.err
+    assert [validity(done, check)[0] for check in ("durable", "recovered", "atomic")] == [
+        "invalid",
+        "invalid",
+        "unknown",
+    ]
+    assert "no way back in" in done.json("checks/durable.json")["witnesses"][0]["text"]
+
+
+def test_a_harness_that_cannot_open_the_system_is_no_finding(chaos_command, trivial: Callable[..., str]) -> None:
+    """When the proxy is gone the system cannot open either: that is exit 70, and nothing is said of the system."""
+    source = ONCE.replace('raise ValueError("no way back in")', "end_the_proxy(site)")
+    source += """
+
+    def end_the_proxy(site):
+        import os
+        import signal
+
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes()
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == os.getppid() and b"chaos.faults.network.server" in command:
+                os.kill(int(folder.name), signal.SIGKILL)
+        raise ValueError("no way back in")
+    """
+    done = chaos_command("run", chaos_command.write(with_system(trivial(), "Once", source)), "--seed", "1")
+    assert done.code == 70, done.out + done.err
+    assert done.json("run.json")["verdict"] == "harness_failed"
