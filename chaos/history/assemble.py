@@ -228,6 +228,8 @@ def _interval(begin: Entry, began: values.FaultBegan, end: tuple[Entry, values.F
         arguments=began.arguments,
         lasting=began.lasting,
         stops_work=began.stops_work,
+        severs=began.severs,
+        bounded=began.bounded,
         error=end[0].error if end else None,
     )
 

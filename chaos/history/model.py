@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | read_back | invoke | {"occasion": "final" or "reopened"} |
     | read_back | ok | {"occasion": ..., "stores": {store: `StoreImage` as an object}} |
     | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log the shim saw so far |
-    | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, "stops_work": bool} |
+    | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, ...} |
     | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
     | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after" or "health"} |
     | load_started, load_stopped, all_healed | event | {} |

@@ -49,6 +49,8 @@ class FaultBegan(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
     lasting: bool = True
     stops_work: bool = False
+    severs: bool = False
+    bounded: bool = False
 
 
 class FaultEnded(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from chaos._seeds import stream
 from chaos.errors import HarnessError, HealFailed
 from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
-from chaos.faults.base import Injection, Levers
+from chaos.faults.base import STRUCK, Evidence, Injection, Levers
 from chaos.history.writer import HistoryWriter
 from chaos.runner.ledger import Ledger
 
@@ -163,6 +163,8 @@ class Nemesis:
                     "arguments": fault.arguments(),
                     "lasting": fault.lasting,
                     "stops_work": fault.stops_work,
+                    "severs": fault.severs,
+                    "bounded": fault.bounded,
                     "well_before": self.well(),
                 },
             )
@@ -194,7 +196,7 @@ class Nemesis:
                 return
             try:
                 async with asyncio.timeout(HEAL_TIMEOUT_S):
-                    evidence = dict(await fault.heal(self._levers, state.injection))
+                    evidence = self._on_our_clock(await fault.heal(self._levers, state.injection))
             except Exception as error:  # noqa: BLE001  # told by heal_all, which tries again and then gives up loudly
                 state.error = state.error or f"{type(error).__name__}: {error}"
                 self._note(lambda: self._ledger.write(rule.id, "heal_failed", {"error": state.error}))
@@ -207,6 +209,14 @@ class Nemesis:
             self._note(
                 lambda: self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)
             )
+
+    def _on_our_clock(self, evidence: Evidence) -> dict[str, int | float | str]:
+        """Return the evidence with the time of the last blow as `struck_at_s`, in seconds since the run began."""
+        told = {name: value for name, value in evidence.items() if name != STRUCK}
+        struck_ns = evidence.get(STRUCK)
+        if isinstance(struck_ns, int):
+            told["struck_at_s"] = (struck_ns - self._history.start_ns) / 1e9
+        return told
 
     def _note(self, write: Callable[[], object]) -> None:
         """Write about something that has happened already; a full disk must not keep the next fault from its heal."""

@@ -112,3 +112,34 @@ def test_a_harness_that_cannot_open_the_system_is_no_finding(chaos_command, triv
     done = chaos_command("run", chaos_command.write(with_system(trivial(), "Once", source)), "--seed", "1")
     assert done.code == 70, done.out + done.err
     assert done.json("run.json")["verdict"] == "harness_failed"
+
+
+SLOW = """
+    import asyncio
+    from pathlib import Path
+
+    from chaos.transactions.redo import RedoSystem
+
+
+    class Slow(RedoSystem):
+        async def open(self, site):
+            flag = Path(site.config.data_folder) / "opened"
+            if flag.exists():
+                await asyncio.sleep(3)
+            flag.write_text("")
+            await super().open(site)
+"""
+
+
+@pytest.mark.requires("shim")
+def test_a_slow_recovery_from_a_rule_that_stays_armed_is_late(chaos_command, trivial: Callable[..., str]) -> None:
+    """KillAtCall strikes once and is held to the load's end; the budget counts from the blow that the shim recorded."""
+    rule = 'when.at("100ms").do(faults.KillAtCall("sqlite", call="sync", path="*-wal", nth=4)),'
+    text = with_system(trivial(rule).replace("seconds=1", "seconds=6"), "Slow", SLOW)
+    done = chaos_command("run", chaos_command.write(text), "--seed", "1")
+    assert done.code == 1, done.out + done.err
+    assert validity(done, "recovered") == ("invalid", "no good transaction within 1 s of 1 of 1 fault")
+    (end,) = [entry for entry in done.history() if entry["kind"] == "fault_end"]
+    (exited,) = [entry for entry in done.history() if entry["f"] == "worker_exited" and entry["index"] < end["index"]]
+    struck_s = end["value"]["evidence"]["struck_at_s"]
+    assert 0 <= exited["time_ns"] / 1e9 - struck_s < 2, "the blow is on the history's clock, just before the exit"

@@ -32,6 +32,11 @@ class DiskFault(Fault):
 
     store: str
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the rule acts on a counted number of calls."""
+        return bool(self.rule().get("count"))
+
     def rule(self) -> dict[str, Any]:
         """Return the rule to arm; see `chaos.faults.disk.control.Control.arm`."""
         raise NotImplementedError

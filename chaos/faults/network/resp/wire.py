@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from chaos.faults.base import STRUCK
 from chaos.faults.network.resp.actions import forged
 from chaos.faults.network.resp.framer import Frame, Framer
 from chaos.faults.network.resp.lane import Lane, Ticket
@@ -242,6 +244,7 @@ class Wire:
             rule.counters["frames_too_short"] += 1
             return None
         rule.counters["frames_hit"] += 1
+        rule.counters[STRUCK] = time.monotonic_ns()
         self._tap.rule_hit(rule, self.connection.ordinal, exchange)
         return at
 
