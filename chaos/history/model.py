@@ -32,7 +32,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log the shim saw so far |
     | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, ...} |
     | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
-    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after" or "health"} |
+    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health" or "healed"} |
     | load_started, load_stopped, all_healed | event | {} |
     | server_exited, server_started | event | {"status": int} / {"pid": int}: the Redis-compatible server |
     | worker_hung | event | {"silent_s": float}: it was killed for not having said anything for so long |

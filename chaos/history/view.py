@@ -60,7 +60,8 @@ class FaultInterval:
     end_ns and landed are None when the history holds no end. lasting: it acted until healed; otherwise it was
     a point in time (a kill, a cut) at begin_ns, and end_ns only says when the evidence was in. bounded: though it
     was armed until healed, it was over with the last of a counted number of blows. severs: one store could not be
-    used at all while it held. error: why it could not be applied.
+    used at all while it held. well_before: how the system was when it began, None if nobody knew. end_came: False when
+    it was healed because the load had ended, and not by the end that was planned. error: why it could not be applied.
     """
 
     id: str
@@ -77,6 +78,8 @@ class FaultInterval:
     stops_work: bool = False
     severs: bool = False
     bounded: bool = False
+    well_before: bool | None = None
+    end_came: bool = True
     error: str | None = None
 
     @property
@@ -123,9 +126,9 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at the system's health; occasion is "before", "after" or "health".
+    """One look at the system's health; occasion is "before", "after", "health" or "healed".
 
-    error: set when a probe of the steady state was given up: its name.
+    error: set when a probe of the steady state was given up: its name. fault: the one healed just before.
     """
 
     index: int
@@ -134,6 +137,7 @@ class Probe:
     occasion: str
     stores: Mapping[str, bool]
     error: str | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

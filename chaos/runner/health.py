@@ -16,12 +16,15 @@ from chaos.history.writer import HistoryWriter
 from chaos.runner.supervisor import WORKER_ERRORS, Supervisor
 
 PING_TIMEOUT_S = 1.5
+LOOK_S = 0.3
+"""How long a fault at a time is held back for a look at how the system is: one that is well answers sooner."""
+
 PROBE_EVERY_S = 0.05
 QUIET_PROBE_EVERY_S = 1.0
 AGREE_EVERY_S = 0.1
 READ_TIMEOUT_S = 15.0
 
-Occasion = Literal["before", "after", "health"]
+Occasion = Literal["before", "after", "health", "healed"]
 Reading = Literal["final", "reopened"]
 
 
@@ -36,9 +39,14 @@ class Health:
         self._task: asyncio.Task[None] | None = None
         self.well: bool | None = None
         """What the latest probe found; None before the first."""
+        self._looks: set[asyncio.Task[bool]] = set()
+        self._stopped = False
 
-    async def ping(self, occasion: Occasion) -> bool:
-        """Ping every store once through the system, record it, and tell whether all answered."""
+    async def ping(self, occasion: Occasion, fault: str | None = None) -> bool:
+        """Ping every store once through the system, record it, and tell whether all answered.
+
+        `fault` is the one after whose heal it is.
+        """
         answers: Mapping[str, bool] = {}
         if self._supervisor.ready.is_set():
             try:
@@ -47,15 +55,34 @@ class Health:
                 answers = {}
         stores = {store: bool(answers.get(store)) for store in self._stores}
         ok = self.well = all(stores.values())
-        self._history.append("event", "probe", value={"ok": ok, "stores": stores, "occasion": occasion})
+        self._history.append("event", "probe", fault=fault, value={"ok": ok, "stores": stores, "occasion": occasion})
         return ok
 
     def watch(self, disturbed: Callable[[int], bool]) -> None:
         """Probe in the background: every 0.05 s after a fault began or ended, until all answer, else every second."""
         self._task = asyncio.get_running_loop().create_task(self._watch(disturbed))
 
+    async def look(self) -> bool | None:
+        """Ping, and wait for the answer for LOOK_S; without one the latest probe has to do."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await self.ping("health")
+        except TimeoutError:
+            return self.well
+
+    def look_soon(self, fault_id: str) -> None:
+        """Ping in the background, now that this fault is healed; nothing after `stop`."""
+        if not self._stopped:
+            task = asyncio.get_running_loop().create_task(self.ping("healed", fault_id))
+            self._looks.add(task)
+            task.add_done_callback(self._looks.discard)
+
     async def stop(self) -> None:
         """End the background probes. Idempotent."""
+        self._stopped = True
+        for look in self._looks:
+            look.cancel()
+        await asyncio.gather(*self._looks, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -268,7 +268,7 @@ class Run:
         length_s = seconds(self._experiment.workload.seconds)
         history.append("event", "load_started", value={})
         health.watch(nemesis.changed_since)
-        nemesis.well = lambda: health.well
+        nemesis.watch = health
         nemesis.start()
         load.start()
         started_ns = time.monotonic_ns()
