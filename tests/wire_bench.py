@@ -14,6 +14,7 @@ from typing import Any
 import hiredis
 
 from chaos.backends.redis_server import RedisServer
+from chaos.faults.base import STRUCK
 from chaos.faults.network.client import ProxyLever, ProxyProcess
 from chaos.faults.network.proxy import Proxy
 from chaos.faults.network.resp import Action, OnCommand
@@ -140,7 +141,7 @@ class Bench:
 
     async def heal(self, fault_id: str) -> dict[str, int]:
         """Disarm a rule and return what it has counted."""
-        return dict(await self.lever.heal(fault_id))
+        return {name: count for name, count in (await self.lever.heal(fault_id)).items() if name != STRUCK}
 
     def lines(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the journal's lines, of one kind."""

@@ -12,7 +12,7 @@ from chaos.checkers.landed import Landed
 from chaos.checkers.model import Check, Context, Expectation, Verdict, Witness
 from chaos.checkers.no_zombie import NoZombie
 from chaos.checkers.recovered import Recovered
-from chaos.checkers.registry import by_name, of_plan, standard
+from chaos.checkers.registry import by_name, guarded, of_plan, standard
 from chaos.checkers.synced import Synced
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Witness",
     "by_name",
     "conclude",
+    "guarded",
     "judge",
     "merge",
     "of_plan",

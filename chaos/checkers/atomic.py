@@ -18,11 +18,12 @@ class Atomic:
     """Every transaction ever sent is in all stores or in none, with the text that was sent, in every reading.
 
     Invalid: a transaction is torn (some stores hold it), altered (a store holds another text), or a store
-    holds a token that nobody sent. Unknown: a transaction is in doubt and recovery never settled it, the stores
-    were not read both after the load and after reopening, or nothing was sent.
+    refused a part of it and counts it as applied, or holds a token that nobody sent. Unknown: a transaction is in
+    doubt and recovery never settled it, the stores were not read both after the load and after reopening, or
+    nothing was sent.
 
     details: "table", a row per transaction {token, process, acknowledged: ok|fail|info, resolved, <store>...,
-    verdict}; "counts" by verdict; "torn" by which stores kept it, such as {"sqlite only": 3}; "strangers".
+    verdict}; "counts" by verdict; "torn" by which stores kept it, such as {"sqlite only": 3}; "refused"; "strangers".
     """
 
     name: ClassVar[str] = "atomic"
@@ -33,13 +34,15 @@ class Atomic:
         counts = Counter(row.fate for row in table)
         broken = [row for row in table if row.fate in ("torn", "altered")]
         strangers = list(_strangers(history, context.stores))
-        witnesses = [_witness(history, row) for row in broken[:WITNESS_LIMIT]] + strangers[:WITNESS_LIMIT]
+        refused = list(_refused(history, context.stores))
+        witnesses = [_witness(history, row) for row in broken[:WITNESS_LIMIT]]
+        witnesses += refused[:WITNESS_LIMIT] + strangers[:WITNESS_LIMIT]
         shapes = torn_shapes(table, context.stores)
         return verdict(
             self.name,
-            broken=_broken(counts, shapes, len(strangers), len(table)),
+            broken=_broken(counts, shapes, len(refused), len(strangers), len(table)),
             witnesses=witnesses,
-            count=len(broken) + len(strangers),
+            count=len(broken) + len(refused) + len(strangers),
             unknown=_unknown(history, context.stores, table, counts["in doubt"]),
             holds=f"{count_of(len(table), 'transaction')}: {counts['committed']} in every store, "
             f"{counts['rolled back']} in none",
@@ -47,6 +50,7 @@ class Atomic:
                 "table": [_line(row, context.stores) for row in table],
                 "counts": {fate: counts[fate] for fate in get_args(Fate)},
                 "torn": shapes,
+                "refused": len(refused),
                 "strangers": len(strangers),
             },
         )
@@ -60,13 +64,15 @@ def _unknown(history: History, stores: Sequence[str], table: Sequence[Row], in_d
         yield f"{count_of(in_doubt, 'transaction')} in doubt that recovery never settled"
 
 
-def _broken(counts: Counter[Fate], shapes: dict[str, int], strangers: int, total: int) -> str:
+def _broken(counts: Counter[Fate], shapes: dict[str, int], refused: int, strangers: int, total: int) -> str:
     parts = []
     if counts["torn"]:
         kept = ", ".join(f"{number} in {shape}" for shape, number in shapes.items())
         parts.append(f"{counts['torn']} of {count_of(total, 'transaction')} torn: {kept}")
     if counts["altered"]:
         parts.append(f"{counts['altered']} of {count_of(total, 'transaction')} with another text than was sent")
+    if refused:
+        parts.append(f"{count_of(refused, 'transaction')} of which a store refused a part")
     if strangers:
         parts.append(f"{count_of(strangers, 'mark')} of tokens that nobody sent")
     return "; ".join(parts)
@@ -79,6 +85,22 @@ def _witness(history: History, row: Row) -> Witness:
         text += f", but {row.operation.mark} was sent"
     text += f" (read back in entry {row.reading.index})"
     return Witness(text, places(history, row.operation, row.reading.index), row.operation.token)
+
+
+def _refused(history: History, stores: Sequence[str]) -> Iterator[Witness]:
+    """Yield the transactions of which a store would not take a part, each store and token once."""
+    seen: set[tuple[str, str]] = set()
+    for reading in history.read_backs:
+        for store in stores:
+            image = reading.images.get(store)
+            for token, errors in () if image is None else image.refused.items():
+                if (store, token) not in seen:
+                    seen.add((store, token))
+                    operation = history.transactions.get(token)
+                    told = f"transaction {token}" if operation is None else promise(history, operation)
+                    text = f"{told}; {store} refused a part of it: {'; '.join(errors)}"
+                    entries = (reading.index,) if operation is None else places(history, operation, reading.index)
+                    yield Witness(f"{text} (read back in entry {reading.index})", entries, token)
 
 
 def _strangers(history: History, stores: Sequence[str]) -> Iterator[Witness]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
-from chaos.checkers.outcomes import blind_spots, readings_bound
+from chaos.checkers.outcomes import blind_spots, gone, readings_bound
 from chaos.checkers.words import contents, count_of, listed, places, promise, shown_marks
 from chaos.history.view import History, Operation, ReadBack
 
@@ -17,7 +17,8 @@ class Durable:
     """Every acknowledged transaction, and every one that recovery called committed, is in every store.
 
     It is looked for in every reading begun after that promise was made. What exactly a store holds for it is the
-    business of `atomic` and `exactly_once`. Unknown: the stores were not read both after the load and after reopening,
+    business of `atomic` and `exactly_once`. A system that cannot be opened any more, with every fault healed, has lost
+    all that it acknowledged. Unknown: the stores were not read both after the load and after reopening,
     or nothing was acknowledged, so that nothing could be lost.
 
     details: "acknowledged", "resolved_committed", and "lost" by store.
@@ -30,11 +31,12 @@ class Durable:
         kept = [one for one in history.transactions.values() if _promised(history, one)]
         acknowledged = sum(one.kind == "ok" for one in kept)
         losses = [loss for one in kept if (loss := _loss(history, one, context)) is not None]
+        shut = gone(history, acknowledged)
         return verdict(
             self.name,
-            broken=f"{len(losses)} of {count_of(len(kept), 'committed transaction')} not in every store",
-            witnesses=[_witness(history, *loss) for loss in losses[:WITNESS_LIMIT]],
-            count=len(losses),
+            broken=_broken(len(losses), len(kept), acknowledged),
+            witnesses=[*shut, *(_witness(history, *loss) for loss in losses[:WITNESS_LIMIT])],
+            count=len(losses) + len(shut),
             unknown=_unknown(history, context, acknowledged),
             holds=f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
             + (f", and {len(kept) - acknowledged} that recovery called committed" if len(kept) > acknowledged else ""),
@@ -44,6 +46,12 @@ class Durable:
                 "lost": {store: sum(store in absent for _, _, absent in losses) for store in context.stores},
             },
         )
+
+
+def _broken(losses: int, kept: int, acknowledged: int) -> str:
+    if losses:
+        return f"{losses} of {count_of(kept, 'committed transaction')} not in every store"
+    return f"the system cannot be opened any more, after {count_of(acknowledged, 'acknowledged transaction')}"
 
 
 def _unknown(history: History, context: Context, acknowledged: int) -> Iterator[str]:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
-from chaos.checkers.outcomes import blind_spots
+from chaos.checkers.outcomes import blind_spots, counters_of, is_apart
 from chaos.checkers.words import count_of, places, promise, shown_marks
 from chaos.history.view import History, ReadBack
 
 
 @dataclass(frozen=True)
 class ExactlyOnce:
-    """No store holds more than one mark of a transaction, and counters are equal in all stores that have them.
+    """No store holds more than one mark of a transaction, and counters are equal in all stores that report any.
 
     A mark shows an effect that was added twice; a counter (a balance, a total) also shows one whose mark was
-    kept but whose sum was applied twice, or half. Unknown: the stores were not read both after the load and
-    after reopening, or nothing was sent.
+    kept but whose sum was applied twice, or half. A counter that one of these stores lacks differs. Unknown: the
+    stores were not read both after the load and after reopening, or nothing was sent.
 
     details: "twice" by store, "counters" compared, "counters_apart".
     """
@@ -29,7 +29,9 @@ class ExactlyOnce:
         """Judge by the images of the stores; linear in marks and counters."""
         twice = list(_twice(history, context))
         apart = list(_apart(history, context))
-        compared = len({name for reading in history.read_backs for name in _shared(reading, context)})
+        compared = len(
+            {name for one in history.read_backs for name, said in _said(one, context).items() if len(said) > 1}
+        )
         return verdict(
             self.name,
             broken=f"{count_of(len(twice), 'effect')} applied twice, "
@@ -75,24 +77,18 @@ def _witness(history: History, store: str, token: str, reading: ReadBack) -> Wit
     )
 
 
-def _shared(reading: ReadBack, context: Context) -> Iterator[str]:
-    """Yield the counters that at least two stores report."""
-    seen: set[str] = set()
-    for store in context.stores:
-        for name in reading.images[store].counters if store in reading.images else ():
-            if name in seen:
-                yield name
-            seen.add(name)
+def _said(reading: ReadBack, context: Context) -> dict[str, dict[str, int | None]]:
+    return counters_of({store: reading.images[store] for store in context.stores if store in reading.images})
 
 
 def _apart(history: History, context: Context) -> Iterator[Witness]:
     """Yield a witness for every counter that differs, each counter once, at the first reading that shows it."""
     told: set[str] = set()
     for reading in history.read_backs:
-        images = {store: reading.images[store].counters for store in context.stores if store in reading.images}
-        for name in sorted(set(_shared(reading, context)) - told):
-            values = {store: counters[name] for store, counters in images.items() if name in counters}
-            if len(set(values.values())) > 1:
+        for name, said in _said(reading, context).items():
+            if name not in told and is_apart(said):
                 told.add(name)
-                shown = ", ".join(f"{store} says {value}" for store, value in values.items())
+                shown = ", ".join(
+                    f"{store} has none" if value is None else f"{store} says {value}" for store, value in said.items()
+                )
                 yield Witness(f"counter {name}: {shown} (read back in entry {reading.index})", (reading.index,))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.checkers.model import Context, PlannedFault, Verdict, verdict
-from chaos.checkers.words import count_of
-from chaos.history.view import FaultInterval, History
+from chaos.checkers.signs import Timeline
+from chaos.checkers.words import count_of, listed
+from chaos.history.view import NS_PER_S, FaultInterval, History
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,12 @@ class Landed:
     in acknowledged transactions by the time of their acknowledgement; during a fault it is demanded only of
     one that lasts and that does not stop all work.
 
-    details: "faults", each {id, kind, landed, evidence, before, during, after}; during is None if not demanded.
+    What a fault does to a system that was ill already proves nothing either, where work is demanded before it: the
+    system was not well when it began, nothing good had got through in the second before, and no other fault held or
+    was over for less than the budget. Where one was, it is entitled to be ill, and this is only told.
+
+    details: "faults", each {id, kind, landed, evidence, before, during, after, well_before, well_after, end_came};
+    during is None if not demanded, well_after is what the first probe after its heal found.
     """
 
     name: ClassVar[str] = "landed"
@@ -34,12 +40,14 @@ class Landed:
             for one in history.transactions.values()
             if one.kind == "ok" and one.completion is not None
         )
-        lines = [_line(planned, intervals.get(planned.id), acknowledged) for planned in context.faults]
+        lines = [_line(planned, intervals.get(planned.id), acknowledged, history) for planned in context.faults]
         reasons = [
             reason
             for planned, line in zip(context.faults, lines, strict=True)
             for reason in _reasons(planned, intervals.get(planned.id), line, context)
         ]
+        if context.guards.before > 0:
+            reasons += _ill(history, context)
         if not acknowledged and not reasons:
             reasons = ["no transaction was acknowledged"]
         return verdict(
@@ -53,12 +61,16 @@ class Landed:
         )
 
 
-def _line(planned: PlannedFault, interval: FaultInterval | None, acknowledged: Sequence[int]) -> dict[str, Any]:
+def _line(
+    planned: PlannedFault, interval: FaultInterval | None, acknowledged: Sequence[int], history: History
+) -> dict[str, Any]:
     """Count the acknowledgements around one fault, by position in the history."""
     line: dict[str, Any] = {"id": planned.id, "kind": planned.kind, "landed": None, "evidence": {}}
-    line |= {"before": None, "during": None, "after": None}
+    line |= {"before": None, "during": None, "after": None, "well_before": None, "well_after": None, "end_came": None}
     if interval is None:
         return line
+    line["well_before"], line["end_came"] = interval.well_before, interval.end_came
+    line["well_after"] = next((probe.ok for probe in history.probes if probe.fault == interval.id), None)
     line["landed"] = interval.landed
     line["evidence"] = dict(interval.evidence)
     line["before"] = bisect_left(acknowledged, interval.begin_index)
@@ -92,8 +104,31 @@ def _reasons(
             yield f"{count_of(seen, 'transaction')} acknowledged {when} {name}, and {demanded} demanded"
 
 
+def _ill(history: History, context: Context) -> Iterator[str]:
+    """Yield the faults that met a system which was not well for no reason of ours."""
+    timeline = Timeline.of(history)
+    for fault in history.faults:
+        since_ns = fault.begin_ns - NS_PER_S
+        if fault.well_before is False and not timeline.good_between(since_ns, fault.begin_ns):
+            lately_ns = fault.begin_ns - round(context.budget_s * NS_PER_S)
+            if not any(_acted(other, lately_ns, fault.begin_ns) for other in history.faults if other.id != fault.id):
+                yield f"the system was not well when {fault.id} ({fault.kind}) began, although no other fault held"
+
+
+def _acted(fault: FaultInterval, from_ns: int, until_ns: int) -> bool:
+    """Tell whether a fault held, or was over, within a span of time."""
+    return fault.begin_ns <= until_ns and (fault.end_ns is None or fault.end_ns >= from_ns)
+
+
 def _holds(lines: Sequence[dict[str, Any]], acknowledged: int) -> str:
     if not lines:
         return f"no fault was planned; {count_of(acknowledged, 'transaction')} acknowledged"
     around = "with acknowledged work before, during and after"
-    return f"the fault bit, {around} it" if len(lines) == 1 else f"all {len(lines)} faults bit, {around} each"
+    text = f"the fault bit, {around} it" if len(lines) == 1 else f"all {len(lines)} faults bit, {around} each"
+    held_on = [line["id"] for line in lines if line["end_came"] is False]
+    ill = [line["id"] for line in lines if line["well_before"] is False]
+    if held_on:
+        text += f"; {listed(held_on)} held until the load ended, because the planned end did not come"
+    if ill:
+        text += f"; the system was not well yet when {listed(ill)} began"
+    return text

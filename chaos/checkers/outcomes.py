@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.checkers.words import shown_marks
+from chaos.checkers.model import Witness
+from chaos.checkers.words import at, count_of, shown_marks
+from chaos.history.model import StoreImage
 from chaos.history.view import History, Operation, ReadBack
 
 OCCASIONS = ("final", "reopened")
@@ -86,6 +88,36 @@ def _why_not(history: History, occasion: str) -> str:
         if one.invoke.f == "read_back" and asked.get("occasion") == occasion and one.completion is not None:
             return f" ({' '.join(one.completion.error.split())})" if one.completion.error else ""
     return ""
+
+
+def gone(history: History, acknowledged: int) -> list[Witness]:
+    """Return a witness when the system could not be opened any more after it had acknowledged work; else nothing."""
+    if not acknowledged:
+        return []
+    return [
+        Witness(
+            f"the system had acknowledged {count_of(acknowledged, 'transaction')} and, with every fault healed, could "
+            f"not be opened any more at {at(entry.time_ns)}: {' '.join((entry.error or '').split())} "
+            f"(entry {entry.index})",
+            (entry.index,),
+        )
+        for entry in history.events("system_gone")[:1]
+    ]
+
+
+def counters_of(images: Mapping[str, StoreImage]) -> dict[str, dict[str, int | None]]:
+    """Return what each store says of each counter, by the counter's name.
+
+    Every store that reports any counter answers for all of them: None where it has none of that name, or lost it.
+    """
+    reporting = {store: image.counters for store, image in images.items() if image.counters}
+    names = {name for counters in reporting.values() for name in counters}
+    return {name: {store: counters.get(name) for store, counters in reporting.items()} for name in sorted(names)}
+
+
+def is_apart(said: Mapping[str, int | None]) -> bool:
+    """Tell whether a counter differs between stores, or is lost in one."""
+    return None in said.values() or len(set(said.values())) > 1
 
 
 def rows(history: History, stores: Sequence[str]) -> list[Row]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.checkers.model import Context, Verdict, Witness, verdict
+from chaos.checkers.outcomes import gone
 from chaos.checkers.signs import Clock, Timeline, clock_of
 from chaos.checkers.words import at, count_of
 from chaos.history.view import NS_PER_S, FaultInterval, History, Operation, seconds_of
@@ -19,13 +20,14 @@ _MEASURES = ("detect_s", "repair_s", "first_commit_s")
 class Recovered:
     """After every fault, a new transaction commits in every store within budget_s, and the steady state returns.
 
-    The clock of a fault starts when it is healed, or when it struck if it does not last; it is moved to the end
-    of any other fault that still held then. Three times are measured: detect, from the fault's beginning to the
-    first sign of it (a transaction that failed, ended in doubt or was acknowledged with a store behind; a worker
-    that exited; a probe that failed); repair, from the clock's start to the first good health probe; first
-    commit, to the acknowledgement, with every store caught up, of a transaction *sent* after the clock's start.
-    Only the last is judged, and that the probes of the steady state hold again after the last heal. Unknown: the
-    load ended before the budget was over, or a fault has no end.
+    The clock of a fault starts when it is healed, or when it struck (last) if it does not act until then; it is moved
+    to the end of any other fault that still held then and stops work. Three times are measured: detect, from the
+    fault's beginning, or its blow, to the first sign of it (a transaction that failed, ended in doubt or was
+    acknowledged with a store behind; a worker that exited; a probe that failed); repair, from the clock's start to
+    the first good health probe; first commit, to the acknowledgement, with every store caught up, of a transaction
+    *sent* after the clock's start. Only the last is judged, and that the probes of the steady state hold again after
+    the last heal, and that the system can be opened again. Unknown: the load ended before the budget was over, or a
+    fault has no end.
 
     details: "faults", each {id, kind, began_at_s, clock_from_s, detect_s, repair_s, first_commit_s, budget_s}
     with None for what was not seen; "maxima" of the three.
@@ -48,7 +50,8 @@ class Recovered:
             late, reason = _judge_one(fault, clock, good, timeline, context)
             witnesses += [] if late is None else [late]
             reasons += [] if reason is None else [reason]
-        unsteady = list(_unsteady(history))
+        acknowledged = sum(one.kind == "ok" for one in history.transactions.values())
+        unsteady = [*_unsteady(history), *gone(history, acknowledged)]
         maxima = {
             name: max((line[name] for line in lines if line[name] is not None), default=None) for name in _MEASURES
         }
@@ -111,7 +114,7 @@ def _line(
         "clock_from_s": None if clock is None else seconds_of(clock.start_ns),
         "detect_s": None
         if clock is None or clock.noticed_ns is None
-        else seconds_of(clock.noticed_ns - fault.begin_ns),
+        else seconds_of(clock.noticed_ns - clock.acted_ns),
         "repair_s": None if clock is None or well_ns is None else seconds_of(well_ns - clock.start_ns),
         "first_commit_s": None if clock is None or good is None else seconds_of(_end_ns(good) - clock.start_ns),
         "budget_s": context.budget_s,

@@ -63,10 +63,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Clock:
-    """When recovery from a fault starts to count, why then, and when the fault was first noticed."""
+    """When recovery from a fault starts to count, why then, since when it acted, and when it was first noticed."""
 
     start_ns: int
     why: str
+    acted_ns: int
     noticed_ns: int | None
 
 
@@ -75,24 +76,42 @@ def clock_of(
 ) -> Clock | None:
     """Return the recovery clock of one fault; None when it, or one that held at its end, was never healed.
 
-    A fault's signs are those from its beginning until the next fault begins after the clock's start: what
-    comes later belongs to that one.
+    A fault's signs are those from its beginning, or its last blow, until the next fault begins after the clock's
+    start: what comes later belongs to that one.
     """
-    start_ns = fault.end_ns if fault.lasting else fault.begin_ns
-    if start_ns is None:
+    blow_ns = _blow_ns(fault, timeline)
+    own_ns = fault.end_ns if blow_ns is None else blow_ns
+    if own_ns is None or (fault.lasting and fault.end_ns is None):
         return None
-    own_ns = start_ns
-    while (cover := _covering(fault, faults, start_ns)) is not None:
-        if cover.end_ns is None:
+    start_ns = own_ns
+    while ends := _covers(fault, faults, start_ns, timeline):
+        known = [end_ns for end_ns in ends if end_ns is not None]
+        if len(known) < len(ends):
             return None
-        start_ns = cover.end_ns
+        start_ns = max(known)
+    acted_ns = fault.begin_ns if blow_ns is None else blow_ns
     until_ns = min((other.begin_ns for other in faults if other.begin_ns > start_ns), default=1 << 63)
-    noticed_ns = timeline.first_trouble(fault.begin_ns, until_ns)
+    noticed_ns = timeline.first_trouble(acted_ns, until_ns)
     if start_ns != own_ns:
-        return Clock(start_ns, "ended while another fault held, which was healed", noticed_ns)
-    if fault.lasting:
-        return Clock(start_ns, "was healed", noticed_ns)
+        return Clock(start_ns, "ended while another fault held, which was healed", acted_ns, noticed_ns)
+    if blow_ns is None:
+        return Clock(start_ns, "was healed", acted_ns, noticed_ns)
     return _struck(start_ns, noticed_ns, timeline, budget_s)
+
+
+def _blow_ns(fault: FaultInterval, timeline: Timeline) -> int | None:
+    """Return when a fault struck, for the last time if it did more than once; None when it acts until healed.
+
+    One that is bounded stays armed and does nothing more: its heal says nothing about when it was over. Where its
+    evidence does not tell, its first sign does.
+    """
+    if not fault.lasting:
+        return fault.begin_ns
+    if not fault.bounded or not fault.landed or fault.end_ns is None:
+        return None
+    if fault.struck_ns is not None:
+        return min(max(fault.struck_ns, fault.begin_ns), fault.end_ns)
+    return timeline.first_trouble(fault.begin_ns, fault.end_ns)
 
 
 def _struck(start_ns: int, noticed_ns: int | None, timeline: Timeline, budget_s: float) -> Clock:
@@ -104,21 +123,30 @@ def _struck(start_ns: int, noticed_ns: int | None, timeline: Timeline, budget_s:
     """
     within = noticed_ns is not None and noticed_ns - start_ns <= budget_s * NS_PER_S
     if noticed_ns is not None and within and timeline.good_between(start_ns, noticed_ns):
-        return Clock(noticed_ns, "struck and first showed", noticed_ns)
-    return Clock(start_ns, "struck", noticed_ns)
+        return Clock(noticed_ns, "struck and first showed", start_ns, noticed_ns)
+    return Clock(start_ns, "struck", start_ns, noticed_ns)
 
 
-def _covering(fault: FaultInterval, faults: Sequence[FaultInterval], moment_ns: int) -> FaultInterval | None:
-    """Return another lasting fault that had begun by `moment_ns` and held beyond it."""
+def _covers(
+    fault: FaultInterval, faults: Sequence[FaultInterval], moment_ns: int, timeline: Timeline
+) -> list[int | None]:
+    """Return the ends of the other faults under which nobody could recover at `moment_ns`; None: never healed.
+
+    Those are lasting faults that had begun by then, held beyond it, and stop work: by their kind, or because nothing
+    good got through all the time that they held. Under a mild one, such as a latency, recovery is due all the same.
+    """
+    ends: list[int | None] = []
     for other in faults:
-        if (
-            other.id != fault.id
-            and other.lasting
-            and other.begin_ns <= moment_ns
-            and (other.end_ns is None or other.end_ns > moment_ns)
-        ):
-            return other
-    return None
+        if other.id == fault.id or not other.lasting or other.begin_ns > moment_ns:
+            continue
+        blow_ns = _blow_ns(other, timeline)
+        end_ns = other.end_ns if blow_ns is None else blow_ns
+        if end_ns is not None and end_ns <= moment_ns:
+            continue
+        until_ns = 1 << 63 if end_ns is None else end_ns
+        if other.severs or other.stops_work or not timeline.good_between(other.begin_ns, until_ns):
+            ends.append(end_ns)
+    return ends
 
 
 def _trouble(history: History) -> Iterator[int]:

@@ -29,7 +29,7 @@ class AtTime:
 
 @dataclass(frozen=True)
 class AtPhase:
-    """The nth time, 1-based over the whole run, that any transaction reaches the phase `name`."""
+    """The nth time, 1-based from the start of the load, that any transaction reaches the phase `name`."""
 
     name: str
     nth: int

@@ -48,7 +48,7 @@ class At(Trigger):
 
 @dataclass(frozen=True)
 class Phase(Trigger):
-    """The nth time, 1-based over the whole run, that any transaction reaches the phase `name`."""
+    """The nth time, 1-based from the start of the load, that any transaction reaches the phase `name`."""
 
     word: ClassVar[str] = "phase"
     name: str

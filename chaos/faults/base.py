@@ -19,6 +19,10 @@ Evidence = Mapping[str, int | float | str]
 """What a fault did, by name: bytes_held, connections_cut, calls_failed, exit_signal ..."""
 
 
+STRUCK = "struck_monotonic_ns"
+"""The evidence that tells when a fault struck last, in nanoseconds of the monotonic clock."""
+
+
 class NetworkLever(Protocol):
     """The proxy in front of one store; each call returns after the proxy has acted."""
 
@@ -113,12 +117,22 @@ class Fault(Declared):
         bites: the evidence counters of which at least one must exceed 0, or the fault never landed.
         lasting: True when it holds until healed; False for a point in time (a kill, a cut).
         stops_work: True when no transaction can be acknowledged while it holds, so none is demanded.
+        severs: True when one store cannot be used at all while it holds, so no transaction reaches every store.
     """
 
     kind: ClassVar[str]
     bites: ClassVar[tuple[str, ...]]
     lasting: ClassVar[bool] = True
     stops_work: ClassVar[bool] = False
+    severs: ClassVar[bool] = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it strikes a bounded number of times while it lasts: it is over at its last blow, not at its heal.
+
+        Its evidence then has STRUCK, and recovery counts from there.
+        """
+        return False
 
     def arguments(self) -> dict[str, Any]:
         """Return the declared parameters as plain JSON values, times in seconds (keys end in _s)."""

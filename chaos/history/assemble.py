@@ -176,7 +176,7 @@ class _Assembly:
         if entry.f == "probe":
             probed = values.value_of(entry, values.Probed)
             self.probes.append(
-                Probe(entry.index, entry.time_ns, probed.ok, probed.occasion, probed.stores, entry.error)
+                Probe(entry.index, entry.time_ns, probed.ok, probed.occasion, probed.stores, entry.error, entry.fault)
             )
         elif entry.f == "agreement":
             agreed = values.value_of(entry, values.Agreed)
@@ -228,6 +228,10 @@ def _interval(begin: Entry, began: values.FaultBegan, end: tuple[Entry, values.F
         arguments=began.arguments,
         lasting=began.lasting,
         stops_work=began.stops_work,
+        severs=began.severs,
+        bounded=began.bounded,
+        well_before=began.well_before,
+        end_came=end[1].end_came if end else True,
         error=end[0].error if end else None,
     )
 

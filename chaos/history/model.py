@@ -28,14 +28,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | transact | fail, info | error says why; info is in doubt |
     | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
     | read_back | invoke | {"occasion": "final" or "reopened"} |
-    | read_back | ok | {"occasion": ..., "stores": {store: {"marks": {token: [mark, ...]}, "counters": {name: int}}}} |
+    | read_back | ok | {"occasion": ..., "stores": {store: `StoreImage` as an object}} |
     | <phase name> | step | {"store": str or None, "syncs": int or None}: syncs of the commit log the shim saw so far |
-    | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, "stops_work": bool} |
+    | <fault kind> | fault_begin | {"store": str, "arguments": {...}, "lasting": bool, ...} |
     | <fault kind> | fault_end | {"evidence": {...}, "landed": bool} |
-    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after" or "health"} |
+    | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health" or "healed"} |
     | load_started, load_stopped, all_healed | event | {} |
     | server_exited, server_started | event | {"status": int} / {"pid": int}: the Redis-compatible server |
     | worker_hung | event | {"silent_s": float}: it was killed for not having said anything for so long |
+    | system_gone | event | {}: with every fault healed no worker could open the stores any more; error says why |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |
     | agreement | event | {"agreed": bool, "digests": {store: str}, "phase": "converging" or "holding"} |
 
@@ -56,7 +57,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class StoreImage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one store holds: every mark by token (twice in the list when applied twice), and named totals."""
+    """What one store holds.
+
+    marks: every mark by token, twice in the list when applied twice. counters: named totals; None where the store
+    has lost it, or has something there that is no number. refused: by token, what the store would not take of a
+    transaction that it counts as applied, in its own words.
+    """
 
     marks: dict[str, list[str]]
-    counters: dict[str, int] = {}
+    counters: dict[str, int | None] = {}
+    refused: dict[str, list[str]] = {}

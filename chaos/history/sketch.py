@@ -63,15 +63,31 @@ class Sketch:
         return self.add("ok", "resolve", at=at, token=token, value={"outcome": outcome})
 
     def begin(
-        self, fault: str, kind: str, *, at: float | None = None, lasting: bool = True, stops_work: bool = False
+        self,
+        fault: str,
+        kind: str,
+        *,
+        at: float | None = None,
+        lasting: bool = True,
+        stops_work: bool = False,
+        **more: bool | None,
     ) -> Sketch:
-        """A fault begins; it acts on redis."""
-        value = {"store": "redis", "arguments": {}, "lasting": lasting, "stops_work": stops_work}
-        return self.add("fault_begin", kind, at=at, fault=fault, value=value)
+        """A fault begins; it acts on redis. `more` are further fields of its value, such as severs and bounded."""
+        value: dict[str, Any] = {"store": "redis", "arguments": {}, "lasting": lasting, "stops_work": stops_work}
+        return self.add("fault_begin", kind, at=at, fault=fault, value=value | more)
 
-    def end(self, fault: str, kind: str, *, at: float | None = None, landed: bool = True) -> Sketch:
-        """A fault ends; one byte is its evidence when it landed."""
-        value = {"evidence": {"bytes_held": int(landed)}, "landed": landed}
+    def end(
+        self,
+        fault: str,
+        kind: str,
+        *,
+        at: float | None = None,
+        landed: bool = True,
+        struck: float | None = None,
+    ) -> Sketch:
+        """A fault ends; one byte is its evidence when it landed, and in seconds when it `struck`, if that is given."""
+        evidence = {"bytes_held": int(landed)} | ({} if struck is None else {"struck_at_s": struck})
+        value = {"evidence": evidence, "landed": landed}
         return self.add("fault_end", kind, at=at, fault=fault, value=value)
 
     def event(self, f: str, *, at: float | None = None, **value: Any) -> Sketch:

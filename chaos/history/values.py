@@ -49,13 +49,20 @@ class FaultBegan(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
     lasting: bool = True
     stops_work: bool = False
+    severs: bool = False
+    bounded: bool = False
+    well_before: bool | None = None
 
 
 class FaultEnded(msgspec.Struct, frozen=True):
-    """Of fault_end: the counters that the fault gathered, and whether it bit at all."""
+    """Of fault_end: the counters that the fault gathered, and whether it bit at all.
+
+    end_came False: the load ended before the end that was planned for it, and it was healed then.
+    """
 
     landed: bool
     evidence: dict[str, int | float | str] = {}
+    end_came: bool = True
 
 
 class Probed(msgspec.Struct, frozen=True):

@@ -58,8 +58,10 @@ class FaultInterval:
     """One injection, from the entry that began it to the entry that ended it.
 
     end_ns and landed are None when the history holds no end. lasting: it acted until healed; otherwise it was
-    a point in time (a kill, a cut) at begin_ns, and end_ns only says when the evidence was in. error: why it
-    could not be applied.
+    a point in time (a kill, a cut) at begin_ns, and end_ns only says when the evidence was in. bounded: though it
+    was armed until healed, it was over with the last of a counted number of blows. severs: one store could not be
+    used at all while it held. well_before: how the system was when it began, None if nobody knew. end_came: False when
+    it was healed because the load had ended, and not by the end that was planned. error: why it could not be applied.
     """
 
     id: str
@@ -74,7 +76,17 @@ class FaultInterval:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = True
     stops_work: bool = False
+    severs: bool = False
+    bounded: bool = False
+    well_before: bool | None = None
+    end_came: bool = True
     error: str | None = None
+
+    @property
+    def struck_ns(self) -> int | None:
+        """When it struck last, by its own evidence; None when that does not tell."""
+        struck_s = self.evidence.get("struck_at_s")
+        return round(struck_s * NS_PER_S) if isinstance(struck_s, int | float) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +126,9 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at the system's health; occasion is "before", "after" or "health".
+    """One look at the system's health; occasion is "before", "after", "health" or "healed".
 
-    error: set when a probe of the steady state was given up: its name.
+    error: set when a probe of the steady state was given up: its name. fault: the one healed just before.
     """
 
     index: int
@@ -125,6 +137,7 @@ class Probe:
     occasion: str
     stores: Mapping[str, bool]
     error: str | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

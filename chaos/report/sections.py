@@ -71,12 +71,15 @@ def _fault(fault: FaultInterval, width: int) -> Iterator[str]:
         span = "no end in the history"
     elif fault.lasting:
         span = f"until {at(fault.end_ns)}"
+        if not fault.end_came:
+            span += ", when the load had ended: the planned end did not come"
     else:
         span = "at that moment only"
     evidence = _pairs(fault.evidence) or "no evidence"
     landed = {True: "it landed", False: "it did NOTHING", None: "not known whether it landed"}[fault.landed]
     error = f" ({fault.error})" if fault.error else ""
-    yield from paragraph(f"{span}; {landed}: {evidence}{error}", " " * (width + 2))
+    ill = "; the system was not well when it began" if fault.well_before is False else ""
+    yield from paragraph(f"{span}; {landed}: {evidence}{error}{ill}", " " * (width + 2))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from chaos.checkers import Conclusion, Context, Verdict, conclude, judge, of_plan
+from chaos.checkers import Conclusion, Context, Verdict, conclude, guarded, judge, of_plan
 from chaos.errors import PlanError, Problem
 from chaos.exit_codes import ExitCode
 from chaos.history.reader import read
@@ -30,7 +30,7 @@ class Judged:
 
 
 def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = None) -> Judged:
-    """Judge the history in `folder` by the checks that its plan names.
+    """Judge the history in `folder` by the checks that its plan names, and by `landed` whether it is named or not.
 
     `run` is the content of run.json. `stopped` says why the run ended early: then it cannot pass. Reads only;
     raises PlanError when a file is missing or malformed, HarnessError when a check itself fails.
@@ -39,7 +39,7 @@ def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = 
     plan = read_json(plan_path)
     history = read(folder / "history.jsonl")
     context = Context.from_plan(plan, str(plan_path))
-    verdicts = judge(history, of_plan(plan, str(plan_path)), context)
+    verdicts = judge(history, guarded(of_plan(plan, str(plan_path))), context)
     conclusion = conclude(verdicts, context.expect)
     if stopped is not None and conclusion.verdict == "pass":
         conclusion = Conclusion("inconclusive", ExitCode.INCONCLUSIVE, f"inconclusive: {stopped}.")

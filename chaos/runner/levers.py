@@ -8,12 +8,22 @@ import os
 from chaos._process import is_stopped, until_exit
 from chaos.backends.environment import Environment
 from chaos.errors import EnvironmentUnavailable
-from chaos.faults.base import ContainerLever, DiskLever, NetworkLever
+from chaos.faults.base import STRUCK, ContainerLever, DiskLever, Evidence, NetworkLever
 from chaos.faults.disk.control import Control, StoreDisk
 from chaos.runner.supervisor import Supervisor
 
 _LOOK_S = 0.05
 """What a mere look at whether a process is gone may take."""
+
+
+class _ClockedDisk(StoreDisk):
+    """Tells also when a rule acted last, as the shim recorded it before the call returned."""
+
+    def disarm(self, fault_id: str) -> Evidence:
+        """Disarm it and return its counters with the time of its last blow; {} when it is not armed."""
+        evidence = super().disarm(fault_id)
+        struck = [record.time_ns for record in self._control.records() if record.rule_id == fault_id]
+        return {**evidence, STRUCK: max(struck)} if evidence and struck else evidence
 
 
 class RunLevers:
@@ -42,7 +52,7 @@ class RunLevers:
         """Return the shim's control, seen from `store`'s folder."""
         if self._control is None:
             raise EnvironmentUnavailable("no file shim is loaded", "see `chaos doctor`")
-        return StoreDisk(self._control, store)
+        return _ClockedDisk(self._control, store)
 
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal; raises ProcessLookupError when the process is not there."""

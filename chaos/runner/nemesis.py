@@ -2,7 +2,8 @@
 
 A rule waits for a time or for the nth occurrence of a phase. Phases with a rule are reported by the worker
 as questions, so the transaction stands still until the fault is in place: a cut lands between two steps, not
-somewhere near them.
+somewhere near them. How the system is before a fault is asked anew where time decides; a transaction that stands
+still at a phase is not kept waiting for that, so there the latest probe counts.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from chaos._seeds import stream
 from chaos.errors import HarnessError, HealFailed
 from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
-from chaos.faults.base import Injection, Levers
+from chaos.faults.base import STRUCK, Evidence, Injection, Levers
 from chaos.history.writer import HistoryWriter
 from chaos.runner.ledger import Ledger
 
@@ -36,8 +37,21 @@ class RuleState:
     begun_ns: int | None = None
     ended: bool = False
     landed: bool = False
+    end_came: bool = True
     error: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Watch(Protocol):
+    """Who knows whether the system is well."""
+
+    well: bool | None
+
+    async def look(self) -> bool | None:
+        """Look now, for a moment at most; the answer is `well` from then on."""
+
+    def look_soon(self, fault_id: str) -> None:
+        """Look once the fault has been healed, without holding anybody up, and record it."""
 
 
 class Nemesis:
@@ -46,7 +60,7 @@ class Nemesis:
     def __init__(
         self, rules: Sequence[PlannedRule], seed: int, levers: Levers, history: HistoryWriter, ledger: Ledger
     ) -> None:
-        """Nothing happens before `start`; phases are counted from the beginning all the same."""
+        """Nothing happens before `start`, and phases are counted from then on too."""
         self._seed = seed
         self._levers = levers
         self._history = history
@@ -58,8 +72,8 @@ class Nemesis:
         self._started = False
         self._stopping = False
         self._changed_ns = 0
-        self.well: Callable[[], bool | None] = lambda: None
-        """Asked before each injection; the answer goes into the history, with the fault's beginning."""
+        self.watch: Watch | None = None
+        """Asked before each injection and after each heal; None: nobody looks."""
         self.failure: BaseException | None = None
         """The first failure to record or to apply a rule in the background: one of the harness."""
 
@@ -90,9 +104,12 @@ class Nemesis:
     def start(self) -> None:
         """Begin: times of the schedule count from now."""
         self._started = True
+        moments: dict[float, list[RuleState]] = {}
         for state in self._states:
             if isinstance(state.rule.trigger, AtTime):
-                self._spawn(self._inject_later(state, state.rule.trigger.seconds))
+                moments.setdefault(state.rule.trigger.seconds, []).append(state)
+        for delay_s, together in moments.items():
+            self._spawn(self._inject_later(together, delay_s))
 
     async def phase(self, name: str) -> None:
         """Count one occurrence of a phase, and apply and heal what was waiting for it, before returning."""
@@ -117,6 +134,7 @@ class Nemesis:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for state in reversed(self._order):
+            state.end_came = state.end_came and (state.ended or self._endless(state) or not state.rule.fault.lasting)
             await self._heal(state)
         stuck = [
             f"{state.rule.id} ({state.rule.fault.kind}): {state.error}" for state in self._order if not state.ended
@@ -138,9 +156,16 @@ class Nemesis:
         if not task.cancelled():
             self.failure = self.failure or task.exception()
 
-    async def _inject_later(self, state: RuleState, delay_s: float) -> None:
+    async def _inject_later(self, together: Sequence[RuleState], delay_s: float) -> None:
+        """Look how the system is, then inject all that have the same moment, in order.
+
+        Under a fault that holds the latest probe is known already, and a look could only delay the next fault.
+        """
         await asyncio.sleep(delay_s)
-        await self._inject(state)
+        if self.watch is not None and not self.open_faults:
+            await self.watch.look()
+        for state in together:
+            self._spawn(self._inject(state))
 
     async def _heal_later(self, state: RuleState, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -163,7 +188,9 @@ class Nemesis:
                     "arguments": fault.arguments(),
                     "lasting": fault.lasting,
                     "stops_work": fault.stops_work,
-                    "well_before": self.well(),
+                    "severs": fault.severs,
+                    "bounded": fault.bounded,
+                    "well_before": None if self.watch is None else self.watch.well,
                 },
             )
             try:
@@ -194,7 +221,7 @@ class Nemesis:
                 return
             try:
                 async with asyncio.timeout(HEAL_TIMEOUT_S):
-                    evidence = dict(await fault.heal(self._levers, state.injection))
+                    evidence = self._on_our_clock(await fault.heal(self._levers, state.injection))
             except Exception as error:  # noqa: BLE001  # told by heal_all, which tries again and then gives up loudly
                 state.error = state.error or f"{type(error).__name__}: {error}"
                 self._note(lambda: self._ledger.write(rule.id, "heal_failed", {"error": state.error}))
@@ -202,11 +229,21 @@ class Nemesis:
             state.ended = True
             self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
-            value: dict[str, Any] = {"evidence": evidence, "landed": state.landed}
+            value: dict[str, Any] = {"evidence": evidence, "landed": state.landed, "end_came": state.end_came}
             self._note(lambda: self._ledger.write(rule.id, "healed", value))
             self._note(
                 lambda: self._history.append("fault_end", fault.kind, fault=rule.id, value=value, error=state.error)
             )
+            if self.watch is not None:
+                self.watch.look_soon(rule.id)
+
+    def _on_our_clock(self, evidence: Evidence) -> dict[str, int | float | str]:
+        """Return the evidence with the time of the last blow as `struck_at_s`, in seconds since the run began."""
+        told = {name: value for name, value in evidence.items() if name != STRUCK}
+        struck_ns = evidence.get(STRUCK)
+        if isinstance(struck_ns, int):
+            told["struck_at_s"] = (struck_ns - self._history.start_ns) / 1e9
+        return told
 
     def _note(self, write: Callable[[], object]) -> None:
         """Write about something that has happened already; a full disk must not keep the next fault from its heal."""

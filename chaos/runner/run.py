@@ -26,6 +26,7 @@ from chaos.runner.leftovers import clear
 from chaos.runner.manifest import Manifest
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.stage import Stage
+from chaos.runner.supervisor import WORKER_ERRORS
 from chaos.transactions.system import Committed
 
 TICK_S = 0.05
@@ -131,9 +132,10 @@ class Run:
         """Play within the wall time; return why the run ended early, None when it went to its end."""
         try:
             async with asyncio.timeout(seconds(self._experiment.limits.wall)) as wall:
-                await self._play(stage)
-        except SystemGone as error:
-            return str(error)
+                try:
+                    await self._play(stage)
+                except SystemGone as error:
+                    return await self._gone(stage, str(error))
         except TimeoutError:
             if not wall.expired():
                 raise
@@ -146,6 +148,24 @@ class Run:
             return f"stopped by limits.wall={self._experiment.limits.wall!r}; raise it, or look for what hangs"
         self._played = True
         return None
+
+    async def _gone(self, stage: Stage, told: str) -> str:
+        """Heal everything, try once more, and note that the system is gone; return why the run ended early.
+
+        Raises HarnessError when it is the harness that has failed: then nothing is said of the system.
+        """
+        stage.check()
+        assert stage.supervisor is not None
+        assert stage.nemesis is not None
+        await stage.nemesis.heal_all()
+        try:
+            await stage.supervisor.restart_in_peace(seconds(self._experiment.recovery.budget))
+        except WORKER_ERRORS as error:
+            stage.check()
+            text = str(error) or "no answer in time"
+            stage.history.append("event", "system_gone", value={}, error=text)
+            return told
+        return f"{told}; it opened once every fault was healed"
 
     async def _take_down(self, stage: Stage, *, in_peace: bool) -> None:
         """Heal, end and remove everything; what cannot be is noted in `_left`. No step hinders the next."""
@@ -193,13 +213,13 @@ class Run:
             await self._steady_state(stage, health, load, "after")
             await self._converge(stage, health)
             self._enter("reading back", 1.0)
-            await self._read_back(stage, health, "final")
+            await health.record_reading(load.new_process(), "final")
             try:
                 await stage.supervisor.restart_in_peace()
-            except (HarnessError, TimeoutError) as error:
+            except WORKER_ERRORS as error:
                 text = str(error) or "no answer in time"
                 raise SystemGone(f"a new process could not open the stores at the end: {text}") from error
-            await self._read_back(stage, health, "reopened")
+            await health.record_reading(load.new_process(), "reopened")
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
@@ -256,7 +276,7 @@ class Run:
         length_s = seconds(self._experiment.workload.seconds)
         history.append("event", "load_started", value={})
         health.watch(nemesis.changed_since)
-        nemesis.well = lambda: health.well
+        nemesis.watch = health
         nemesis.start()
         load.start()
         started_ns = time.monotonic_ns()
@@ -296,12 +316,12 @@ class Run:
         budget_ns = seconds(self._experiment.recovery.budget) * 1e9
         hold_s = seconds(self._experiment.recovery.hold)
         started_ns = time.monotonic_ns()
-        agreed = False
-        while time.monotonic_ns() - started_ns < budget_ns:
+        while True:
             stage.check()
             settled = await stage.supervisor.settle(5.0)
             agreed = await health.agreement("converging")
-            if agreed and settled:
+            # Only after the look: the last one lies beyond the budget, or nobody could say that it was exceeded.
+            if (agreed and settled) or time.monotonic_ns() - started_ns >= budget_ns:
                 break
             await asyncio.sleep(AGREE_EVERY_S)
         held_since_ns = time.monotonic_ns()
@@ -310,19 +330,6 @@ class Run:
             await asyncio.sleep(min(AGREE_EVERY_S, hold_s))
             stage.check()
             agreed = await health.agreement("holding")
-
-    async def _read_back(self, stage: Stage, health: Health, occasion: str) -> None:
-        assert self._load is not None
-        process = self._load.new_process()
-        history = stage.history
-        history.append("invoke", "read_back", process=process, value={"occasion": occasion})
-        try:
-            images = await health.read_back()
-        except (HarnessError, TimeoutError) as error:
-            history.append("info", "read_back", process=process, error=str(error) or type(error).__name__)
-            return
-        stores = {name: {"marks": image.marks, "counters": image.counters} for name, image in images.items()}
-        history.append("ok", "read_back", process=process, value={"occasion": occasion, "stores": stores})
 
     def _on_acknowledged(self, invoked: Entry, outcome: Committed) -> None:
         if outcome.applied:

@@ -29,6 +29,10 @@ HANG_S = 5.0
 Longer while it is asked for something that is given more time, such as reading all stores back."""
 
 
+WORKER_ERRORS = (ChannelClosed, RemoteError, TimeoutError)
+"""What asking a worker may end with: an observation. Any other error is the harness's own."""
+
+
 @dataclass(frozen=True)
 class WorkerPlan:
     """What a worker process is started with."""
@@ -107,16 +111,21 @@ class Supervisor:
     async def settle(self, timeout_s: float) -> bool:
         """Ask the living worker to resolve what is in doubt; True when nothing is left in doubt."""
         if self.in_doubt:
-            with contextlib.suppress(ChannelClosed, RemoteError, TimeoutError):
+            with contextlib.suppress(*WORKER_ERRORS):
                 self._settled(await self.call("recover", {"tokens": sorted(self.in_doubt)}, timeout_s))
         return not self.in_doubt
 
-    async def restart_in_peace(self) -> None:
-        """Close the worker tidily and start a new process on the same data; raises when it cannot open."""
+    async def restart_in_peace(self, within_s: float = 0.0) -> None:
+        """Close the worker tidily and start a new process on the same data; raises when it cannot open.
+
+        Tries again until `within_s` have passed; 0: once.
+        """
         await self._stop_loop()
         await self._close_worker()
         self._closing = False
-        await self._start_worker(set_up=False)
+        await self._start_patiently(within_s)
+        self.failure = None
+        self.failed.clear()
         self._loop_task = asyncio.get_running_loop().create_task(self._keep_running())
 
     async def stop(self, *, in_peace: bool) -> None:
@@ -139,7 +148,7 @@ class Supervisor:
 
     async def _close_worker(self) -> None:
         self.ready.clear()
-        with contextlib.suppress(ChannelClosed, RemoteError, TimeoutError):
+        with contextlib.suppress(*WORKER_ERRORS):
             await self.call("close", None, PEACE_TIMEOUT_S)
         if self.channel is not None:
             self.channel.close()
@@ -159,20 +168,24 @@ class Supervisor:
         while True:
             await self._watch()
             await self._observe_end()
-            policy = AsyncRetrying(
-                retry=retry_if_exception_type((ChannelClosed, RemoteError, TimeoutError)),
-                stop=stop_after_delay(self._restart_deadline_s),
-                wait=wait_exponential(multiplier=0.02, max=0.5),
-                reraise=True,
-            )
             try:
-                async for attempt in policy:
-                    with attempt:
-                        await self._start_worker(set_up=False)
-            except (ChannelClosed, RemoteError, TimeoutError) as error:
+                await self._start_patiently(self._restart_deadline_s)
+            except WORKER_ERRORS as error:
                 self.failure = error
                 self.failed.set()
                 return
+
+    async def _start_patiently(self, within_s: float) -> None:
+        """Start a worker; when it does not open, another one, until `within_s` have passed. Raises the last error."""
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(WORKER_ERRORS),
+            stop=stop_after_delay(within_s),
+            wait=wait_exponential(multiplier=0.02, max=0.5),
+            reraise=True,
+        )
+        async for attempt in policy:
+            with attempt:
+                await self._start_worker(set_up=False)
 
     async def _watch(self) -> None:
         """Return when the worker is gone; kill one that owes an answer and has been silent for HANG_S."""

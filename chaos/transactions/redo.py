@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Coordinator
-from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary
+from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary, refused
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Resolution, Site
 from chaos.workload import Workload, load
@@ -97,8 +99,11 @@ class RedoSystem:
         return await self._coordinator.recover(in_doubt)
 
     async def read_back(self) -> Mapping[str, StoreImage]:
-        """Read each store itself. Raises StoreError when one does not answer."""
-        return await read_back(self._stores, self._workload)
+        """Read each store itself, and what Redis refused. Raises StoreError when one does not answer."""
+        images = dict(await read_back(self._stores, self._workload))
+        assert self._stores is not None
+        images["redis"] = msgspec.structs.replace(images["redis"], refused=await refused(self._stores.redis))
+        return images
 
     async def ping(self) -> Mapping[str, bool]:
         """Ask each store for nothing, all at once, for 0.8 s at most."""

@@ -7,6 +7,7 @@ repeated or late request is seen to be one, and a store that lost its tail tells
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Protocol
 
 from chaos.errors import StoreUnavailable
@@ -17,17 +18,21 @@ from chaos.workload.base import Genesis
 
 APPLIED_KEY = "chaos:applied"
 REFUSED_KEY = "chaos:refused"
+_FIRST_ROWS = "first-rows"
+"""What stands in the place of a token when the server refuses a part of the first rows."""
 
-# A script runs alone but is not undone when a command in it fails. The first command failing means that nothing
-# was written (the server is out of memory, or a read-only replica), so the error is returned and the request may
-# be repeated. A later one can only fail because of the data's own type, which no repetition cures: the rest is
-# still applied, and the failure is kept for people to see.
+# A script runs alone but is not undone when a command in it fails. A first command that fails because of the state
+# that the server is in (out of memory, a read-only replica) means that nothing was written, so the error is returned
+# and the request may be repeated. Whatever else fails does so because of the data (another type, an overflow), which
+# no repetition cures: the rest is still applied, and what was refused is kept for the reading back to tell.
 _RUN = """
+local passing = {OOM=1, READONLY=1, MISCONF=1, LOADING=1, BUSY=1, MASTERDOWN=1, NOREPLICAS=1, CLUSTERDOWN=1,
+                 TRYAGAIN=1, NOAUTH=1, NOPERM=1}
 for i, command in ipairs(cjson.decode(ARGV[3])) do
   local answer = redis.pcall(unpack(command))
   if type(answer) == 'table' and answer.err then
-    if i == 1 then return redis.error_reply(answer.err) end
-    redis.call('HSET', KEYS[2], ARGV[1] .. ':' .. i, answer.err)
+    if i == 1 and passing[string.match(answer.err, '^%-?(%u+)')] then return redis.error_reply(answer.err) end
+    redis.pcall('HSET', KEYS[2], ARGV[4] .. ' ' .. i, answer.err)
   end
 end
 redis.call('SET', KEYS[1], ARGV[1])
@@ -81,14 +86,24 @@ class RedisSecondary:
         if value is not None:
             return int(value)
         commands = [[str(part) for part in command] for command in self._genesis.rows.redis]
-        await self.store.evaluate(_SEED, (APPLIED_KEY, REFUSED_KEY), ("0", "0", json.dumps(commands)))
+        await self.store.evaluate(_SEED, (APPLIED_KEY, REFUSED_KEY), ("0", "0", json.dumps(commands), _FIRST_ROWS))
         return 0
 
     async def apply(self, row: RedoRow) -> bool:
         """Run the script with the transaction's commands."""
-        arguments = (str(row.csn), str(row.previous), json.dumps(row.writes.redis))
+        arguments = (str(row.csn), str(row.previous), json.dumps(row.writes.redis), row.token)
         outcome = await self.store.evaluate(self.script, (APPLIED_KEY, REFUSED_KEY), arguments)
         return bool(outcome != "gap")
+
+
+async def refused(store: RedisStore) -> dict[str, list[str]]:
+    """Return what the server would not take of transactions that it counts as applied, by token. Raises StoreError."""
+    flat: list[str] = await store.execute("HGETALL", REFUSED_KEY)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for field, error in sorted(zip(flat[::2], flat[1::2], strict=True)):
+        token, _, number = field.rpartition(" ")
+        found[token].append(f"command {number}: {error}")
+    return dict(found)
 
 
 class GraphSecondary:

@@ -165,15 +165,15 @@ class Transfers(Declared):
         """Read the transfers and the balances."""
         pairs = await store.fetch("SELECT token, mark FROM transfers ORDER BY rowid")
         balances = await store.fetch("SELECT id, balance FROM accounts ORDER BY id")
-        return StoreImage(marks=_by_token(pairs), counters={f"balance:{n}": amount for n, amount in balances})
+        return StoreImage(marks=_by_token(pairs), counters=self._counters(dict(balances)))
 
     async def image_redis(self, store: KeyValue) -> StoreImage:
-        """Read the list of marks and the balances; a counter that does not exist is left out."""
-        entries: list[str] = await store.execute("LRANGE", _MARKS, 0, -1)
-        keys = [f"balance:{n}" for n in range(self.accounts)]
-        values: list[str | None] = await store.execute("MGET", *keys)
-        counters = {key: int(value) for key, value in zip(keys, values, strict=True) if value is not None}
-        return StoreImage(marks=_by_token(entry.split(" ", 1) for entry in entries), counters=counters)
+        """Read the list of marks and the balances; what is of another type counts as lost."""
+        listed = await store.execute("TYPE", _MARKS) == "list"
+        entries: list[str] = await store.execute("LRANGE", _MARKS, 0, -1) if listed else []
+        values: list[str | None] = await store.execute("MGET", *(f"balance:{n}" for n in range(self.accounts)))
+        marks = _by_token(entry.partition(" ")[::2] for entry in entries)
+        return StoreImage(marks=marks, counters=self._counters(dict(enumerate(map(_whole_number, values)))))
 
     async def image_graph(self, store: Graph) -> StoreImage:
         """Read the edges; each balance is the initial one and the sum over the account's edges."""
@@ -187,7 +187,19 @@ class Transfers(Declared):
             balances[source] -= amount
             balances[target] += amount
         marks = _by_token((token, mark) for *_, token, mark in sorted(edges, key=lambda edge: str(edge[3])))
-        return StoreImage(marks=marks, counters={f"balance:{n}": amount for n, amount in balances.items()})
+        return StoreImage(marks=marks, counters=self._counters(balances))
+
+    def _counters(self, balances: Mapping[int, int | None]) -> dict[str, int | None]:
+        """Name the balance of every account, None where the store has none: a lost account must not go unseen."""
+        return {f"balance:{n}": balances.get(n) for n in range(self.accounts)}
+
+
+def _whole_number(text: str | None) -> int | None:
+    """Return the number that a key holds; None when it holds none."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
 
 
 def _by_token(pairs: Iterable[Iterable[str]]) -> dict[str, list[str]]:

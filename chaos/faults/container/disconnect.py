@@ -21,6 +21,7 @@ class NetworkDisconnect(ContainerFault):
 
     kind: ClassVar[str] = "container.network_disconnect"
     bites: ClassVar[tuple[str, ...]] = ("networks_left",)
+    severs: ClassVar[bool] = True
 
     def arguments(self) -> dict[str, Any]:
         """Return the store."""

@@ -45,6 +45,7 @@ class Stop(ContainerFault):
 
     kind: ClassVar[str] = "container.stop"
     bites: ClassVar[tuple[str, ...]] = ("servers_stopped",)
+    severs: ClassVar[bool] = True
 
     _: KW_ONLY
     grace: Duration = "5s"

@@ -36,6 +36,11 @@ class DiskFault(Fault):
     probability: float = field(default=1.0, kw_only=True)
     offsets: tuple[int, int | None] | None = field(default=None, kw_only=True)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the rule acts on a counted number of calls."""
+        return bool(self.action().get("count"))
+
     def action(self) -> dict[str, Any]:
         """Return what this kind of fault adds to the rule."""
         raise NotImplementedError

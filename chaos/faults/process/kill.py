@@ -26,6 +26,7 @@ class Kill(Fault):
     kind: ClassVar[str] = "process.kill"
     bites: ClassVar[tuple[str, ...]] = ("processes_killed",)
     lasting: ClassVar[bool] = False
+    severs: ClassVar[bool] = True
 
     target: str
 

@@ -24,6 +24,7 @@ class Pause(Fault):
 
     kind: ClassVar[str] = "process.pause"
     bites: ClassVar[tuple[str, ...]] = ("processes_stopped",)
+    severs: ClassVar[bool] = True
 
     target: str
 

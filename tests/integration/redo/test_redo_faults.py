@@ -236,3 +236,36 @@ async def test_transactions_keep_to_their_deadline_while_redis_hangs(place: Plac
     assert isinstance(outcomes["t0"], Aborted)
     assert isinstance(outcomes["t1"], Committed)
     assert await judge(system, requests, outcomes) == []
+
+
+async def test_what_redis_refuses_for_good_is_told_and_not_tried_for_ever(place: Place) -> None:
+    """A command that fails because of its data, the first one too, is kept as refused; the rest is applied."""
+    await place.set_up()
+    system = await place.open()
+    store = system._stores.redis
+    for key in ("balance:0", "balance:3"):
+        await store.execute("DEL", key)
+        await store.execute("RPUSH", key, "no number")
+    first = await system.transact(place.request("first", source=0, target=1, amount=5, mark="0>1:5"))
+    second = await system.transact(place.request("second", source=1, target=3, amount=5, mark="1>3:5"))
+    assert [type(first), first.applied, second.applied] == [Committed, True, True]
+    image = (await system.read_back())["redis"]
+    assert {token: len(errors) for token, errors in image.refused.items()} == {"first": 1, "second": 1}
+    assert image.refused["first"][0].startswith("command 1: WRONGTYPE")
+    assert image.refused["second"][0].startswith("command 2: WRONGTYPE")
+    assert (image.counters["balance:0"], image.counters["balance:1"]) == (None, 1000)
+    assert image.marks == {"first": ["0>1:5"], "second": ["1>3:5"]}
+
+
+async def test_what_redis_refuses_for_a_while_is_tried_again(place: Place) -> None:
+    """A server without memory refuses the first command; once it has some the transaction is applied whole."""
+    await place.set_up()
+    system = await place.open()
+    store = system._stores.redis
+    await store.execute("CONFIG", "SET", "maxmemory", "1")
+    request = place.request("t0", deadline_s=0.5)
+    outcome = await system.transact(request)
+    assert outcome == Committed(csn=outcome.csn, applied=False)
+    await store.execute("CONFIG", "SET", "maxmemory", "0")
+    assert faults(await converged(system), [request], {"t0": outcome}) == []
+    assert (await system.read_back())["redis"].refused == {}

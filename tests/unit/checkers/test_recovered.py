@@ -134,3 +134,68 @@ def test_signs_end_with_the_next_of_several_faults() -> None:
             sketch.invoke(0, "t0", at=4.5).fail(0, "t0", at=4.6)
     _, lines, _ = judged(sketch.commit(0, "t1", at=11.0))
     assert [line["detect_s"] for line in lines] == [None, 1.6, None]
+
+
+AT_CALL = "disk.kill"
+MILD = "network.latency"
+
+
+def armed(*, struck: float | None) -> Sketch:
+    """Return a rule armed from 1 s to 20 s that kills the worker at 2 s, and a system that is back 12 s later."""
+    sketch = Sketch().begin("f0", AT_CALL, at=1.0, bounded=True).commit(0, "t0", at=1.5)
+    sketch.event("worker_exited", at=2.01, status=-9).commit(0, "t1", at=14.0)
+    return sketch.end("f0", AT_CALL, at=20.0, struck=struck).commit(0, "t2", at=20.1)
+
+
+def test_a_rule_that_strikes_once_counts_from_its_blow() -> None:
+    """However long it stays armed: recovery is measured from the moment that its evidence tells."""
+    valid, (line,), _ = judged(armed(struck=2.0), PlannedFault("f0", AT_CALL))
+    assert (valid, line["clock_from_s"], line["detect_s"]) == ("invalid", 2.0, 0.01)
+    assert line["first_commit_s"] == 12.003
+
+
+def test_a_rule_that_does_not_tell_when_it_struck_counts_from_its_first_sign() -> None:
+    """The exit of the worker stands in for the evidence."""
+    valid, (line,), _ = judged(armed(struck=None), PlannedFault("f0", AT_CALL))
+    assert (valid, line["clock_from_s"]) == ("invalid", 2.01)
+
+
+def test_a_rule_that_never_struck_counts_from_its_heal() -> None:
+    """There is no blow to recover from; that it did not land is told by another check."""
+    sketch = Sketch().begin("f0", AT_CALL, at=1.0, bounded=True).commit(0, "t0", at=1.5)
+    sketch.end("f0", AT_CALL, at=20.0, landed=False).commit(0, "t1", at=20.1)
+    assert judged(sketch, PlannedFault("f0", AT_CALL))[1][0]["clock_from_s"] == 20.0
+
+
+def killed_under(cover: Sketch, *, good: bool, end: float = 30.0) -> Sketch:
+    """Return a kill at 3 s under a fault that began at 1 s; `good`: whether work went on under it before."""
+    if good:
+        cover.commit(0, "t0", at=1.5)
+    cover.begin("f1", KILL, at=3.0, lasting=False).event("worker_exited", at=3.01, status=-9).end("f1", KILL, at=3.02)
+    return cover.end("f0", MILD, at=end).commit(0, "t1", at=end + 0.1).event("load_stopped", at=end + 1)
+
+
+def test_a_mild_fault_does_not_put_off_recovery_from_another() -> None:
+    """Work went on under a latency, so a system that does not come back from a kill under it is late."""
+    valid, lines, _ = judged(killed_under(Sketch().begin("f0", MILD, at=1.0), good=True))
+    assert (valid, [line["clock_from_s"] for line in lines]) == ("invalid", [30.0, 3.0])
+
+
+def test_a_fault_under_which_nothing_got_through_puts_it_off() -> None:
+    """Whatever its kind: under a latency longer than every deadline nobody can be seen to recover."""
+    valid, lines, _ = judged(killed_under(Sketch().begin("f0", MILD, at=1.0), good=False))
+    assert (valid, [line["clock_from_s"] for line in lines]) == ("valid", [30.0, 30.0])
+
+
+def test_a_fault_that_severs_a_store_puts_it_off_though_some_work_slipped_through() -> None:
+    """A partition is noted a moment before it holds; what still gets through then is no sign that work goes on."""
+    valid, lines, _ = judged(killed_under(Sketch().begin("f0", MILD, at=1.0, severs=True), good=True))
+    assert (valid, [line["clock_from_s"] for line in lines]) == ("valid", [30.0, 30.0])
+
+
+def test_a_rule_that_has_struck_puts_nothing_off() -> None:
+    """It is armed, and over."""
+    sketch = Sketch().begin("f0", AT_CALL, at=1.0, bounded=True).event("worker_exited", at=1.1, status=-9)
+    sketch.begin("f1", KILL, at=3.0, lasting=False).end("f1", KILL, at=3.01)
+    sketch.end("f0", AT_CALL, at=20.0, struck=1.1).commit(0, "t0", at=20.1)
+    assert [line["clock_from_s"] for line in judged(sketch)[1]] == [1.1, 3.0]

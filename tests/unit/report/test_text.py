@@ -194,3 +194,12 @@ def test_what_was_left_behind_is_told() -> None:
     verdict = text[text.index("VERDICT") :]
     assert "left behind by the system under test, and killed: pid 71 (sleep)" in verdict
     assert "not judged: synced (no shim)" in verdict
+
+
+def test_a_fault_whose_end_never_came_says_so() -> None:
+    """It was healed because the load had ended, and the system was ill when it began."""
+    sketch = Sketch().begin("f0", CUT, well_before=False)
+    sketch.add("fault_end", CUT, fault="f0", value={"evidence": {}, "landed": True, "end_came": False})
+    text = " ".join(rendered(sketch, plan(CUT)).split())
+    assert "when the load had ended: the planned end did not come; it landed" in text
+    assert "the system was not well when it began" in text

@@ -125,7 +125,8 @@ async def test_images_show_duplicates_and_equal_balances() -> None:
 
     class Answers:
         async def execute(self, *arguments: Any) -> Any:
-            return ["t0 0>1:5", "t0 0>1:5"] if arguments[0] == "LRANGE" else ["90", "110"]
+            answers = {"TYPE": "list", "LRANGE": ["t0 0>1:5", "t0 0>1:5"], "MGET": ["90", "110"]}
+            return answers[arguments[0]]
 
         async def query(self, cypher: str, parameters: Any = None, *, timeout_s: float | None = None) -> Any:
             return [[0], [1]] if "SENT" not in cypher else [[0, 1, 5, "t0", "0>1:5"]] * 2
@@ -133,4 +134,25 @@ async def test_images_show_duplicates_and_equal_balances() -> None:
     workload = Transfers(accounts=2)
     expected = StoreImage(marks={"t0": ["0>1:5", "0>1:5"]}, counters={"balance:0": 90, "balance:1": 110})
     assert await workload.image_redis(Answers()) == expected
+    assert await workload.image_graph(Answers()) == expected
+
+
+@pytest.mark.parametrize("value", [None, "much"])
+async def test_a_lost_counter_is_reported_as_lost(value: str | None) -> None:
+    """An account that is absent in a store, or that holds no number, is there in the image, without a value."""
+
+    class Answers:
+        async def execute(self, *arguments: Any) -> Any:
+            return "none" if arguments[0] == "TYPE" else [value, "110"]
+
+        async def fetch(self, sql: str, parameters: Any = ()) -> Any:
+            return [(1, 110)] if "accounts" in sql else []
+
+        async def query(self, cypher: str, parameters: Any = None, *, timeout_s: float | None = None) -> Any:
+            return [[1]] if "SENT" not in cypher else []
+
+    workload = Transfers(accounts=2, initial=110)
+    expected = StoreImage(marks={}, counters={"balance:0": None, "balance:1": 110})
+    assert await workload.image_redis(Answers()) == expected
+    assert await workload.image_sqlite(Answers()) == expected
     assert await workload.image_graph(Answers()) == expected

@@ -11,6 +11,8 @@ from chaos.errors import Problem
 from chaos.faults.network.declared import NetworkFault
 from chaos.faults.network.resp.actions import POINTS, Action, bad_count, bad_filter
 
+_MOMENTARY = ("cut", "drop", "duplicate", "forge")
+_FINAL = ("rst", "fin")
 _AT_BYTE = ("request_byte", "reply_byte")
 
 
@@ -42,6 +44,12 @@ class OnCommand(NetworkFault):
     times: int | None = 1
     at: str = "before_request"
     byte: int | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a counted number of frames is hit, each at one moment: what waits or stays open is not over then."""
+        how = self.do.arguments().get("how", "rst")
+        return self.times is not None and self.do.word in _MOMENTARY and how in _FINAL
 
     def arguments(self) -> dict[str, Any]:
         """Return everything as plain JSON values; `do` is what the action's own arguments are."""

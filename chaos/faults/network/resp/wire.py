@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from chaos.faults.base import STRUCK
 from chaos.faults.network.resp.actions import forged
 from chaos.faults.network.resp.framer import Frame, Framer
 from chaos.faults.network.resp.lane import Lane, Ticket
@@ -249,6 +251,7 @@ class Wire:
             return None
         lane.acted = True
         rule.counters["frames_hit"] += 1
+        rule.counters[STRUCK] = time.monotonic_ns()
         self._tap.rule_hit(rule, self.connection.ordinal, exchange)
         return at
 

@@ -40,6 +40,7 @@ class Partition(NetworkFault):
     bites: ClassVar[tuple[str, ...]] = ("bytes_held", "bytes_discarded", "connections_stalled")
     # The coordinator goes on committing to the other stores while one cannot be reached.
     stops_work: ClassVar[bool] = False
+    severs: ClassVar[bool] = True
 
     _: KW_ONLY
     side: str = "both"

@@ -26,6 +26,10 @@ class ResetOnAccept(ConnectFault):
     _: KW_ONLY
     cut: bool = True
 
+    def __post_init__(self) -> None:
+        """Connections that stay open go on being used."""
+        object.__setattr__(self, "severs", self.cut)
+
     def arguments(self) -> dict[str, Any]:
         """Return the store and whether open connections are reset."""
         return {"store": self.store, "cut": self.cut}

@@ -36,6 +36,10 @@ class Timeout(PathFault):
     side: str = "both"
     toxicity: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Only when it acts on every connection none is left to use."""
+        object.__setattr__(self, "severs", self.toxicity == 1)
+
     def arguments(self) -> dict[str, Any]:
         """Return the store, the time in seconds, the side and the share of connections."""
         return {"store": self.store, "after_s": seconds(self.after), "side": self.side, "toxicity": self.toxicity}
