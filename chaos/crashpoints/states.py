@@ -7,7 +7,9 @@ authors assume; pages of 4 KiB are what the kernel checks for a fatal signal bet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from chaos._seeds import stream
@@ -203,3 +205,9 @@ def _tears_sector(change: Write, piece: Range) -> bool:
     if not change.offset <= low < high <= change.end:
         return True
     return bool((low % SECTOR and low != change.offset) or (high % SECTOR and high != change.end))
+
+
+def ignoring(globs: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a path matches one of some globs, in which `*` stands for anything, slashes too."""
+    patterns = [re.compile(fnmatch.translate(glob)) for glob in globs]
+    return lambda path: any(pattern.match(path) for pattern in patterns)

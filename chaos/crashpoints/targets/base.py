@@ -1,0 +1,54 @@
+"""What the explorer needs to know about a store: how to work with it, and how to look at what a crash left of it.
+
+One file each in this folder. A target is named with its options, as in `sqlite:journal=wal,synchronous=full`. Its
+`work` runs once, recorded, in a process of its own; `observe` runs once per state, in a process that may be killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from chaos.crashpoints.judge import Observation
+from chaos.crashpoints.promises import Promise, Teller
+
+
+class Target(Protocol):
+    """A store with a workload.
+
+    name: as on the command line. choices: the options with their values, the first being the default; an option
+    without values takes any text. ignored: globs of files that are in no state, because the store makes them anew.
+    limit_s: how long looking at one state may take. memory_bytes: address space that the looking may use, None for
+    no bound. reads_promise: whether what is observed depends on the promise, and not on the state alone. batch: how
+    many states one process may look at, one after the other; more than 1 only for a store that keeps nothing between.
+    """
+
+    name: ClassVar[str]
+    choices: ClassVar[Mapping[str, tuple[str, ...]]]
+    ignored: tuple[str, ...]
+    limit_s: float
+    memory_bytes: int | None
+    reads_promise: bool
+    batch: int
+    options: Mapping[str, str]
+
+    def demand(self) -> None:
+        """Raise EnvironmentUnavailable when the store is not here. Starts nothing."""
+
+    def preload(self) -> None:
+        """Import what `observe` needs, so that the processes forked later need not."""
+
+    def work(self, data: Path, teller: Teller) -> None:
+        """Do the recorded workload in the empty folder `data`, telling what is promised."""
+
+    def recover(self, data: Path, teller: Teller) -> None:
+        """Open what a crash left, write one more transaction, and close: the workload that a second crash ends."""
+
+    def observe(self, data: Path, promise: Promise) -> Observation:
+        """Open what a crash left, check everything, go on writing, open again. Changes `data`."""
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception as one line of at most a few hundred characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
