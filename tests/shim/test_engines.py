@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
-from tests_support import wait_until
+from engine_support import Server, server_program
 
 GRAPH = """
 import importlib, sys
@@ -70,39 +68,11 @@ def test_engine_feels_a_failed_sync(sandbox, engine: str, code: str, families: t
     assert sandbox.disarm()["calls_failed"] >= 1
 
 
-class Server:
-    """A Redis-compatible server under the shim with its append-only file in the store's folder."""
-
-    def __init__(self, sandbox, program: str) -> None:
-        """Start it on a Unix socket, and wait until it answers."""
-        self.socket_path = str(sandbox.root.parent / "socket")
-        command = [program, "--port", "0", "--unixsocket", self.socket_path, "--dir", str(sandbox.store)]
-        command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self.process = subprocess.Popen(command, env=sandbox.environment, stdout=subprocess.DEVNULL)
-        assert wait_until(lambda: self.process.poll() is not None or self.say("PING") == "+PONG", 15)
-
-    def say(self, line: str) -> str | None:
-        """Send an inline command on a new connection; None when there is no answer."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            try:
-                client.connect(self.socket_path)
-                client.sendall(line.encode() + b"\r\n")
-                return client.recv(1024).decode().strip() or None
-            except OSError:
-                return None
-
-
 @pytest.fixture
 def server(sandbox) -> Iterator[Server]:
     """A running server, killed at the end."""
-    from chaos.backends.redis_server import find_server
-
-    found = find_server()
-    server = Server(sandbox, str(getattr(found, "path", found)))
-    yield server
-    server.process.kill()
-    server.process.wait()
+    with Server(sandbox, server_program()) as server:
+        yield server
 
 
 @pytest.mark.requires("redis")

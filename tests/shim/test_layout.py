@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 import pytest
 
-from chaos.faults.disk import build, layout
+from chaos.faults.disk import build, layout, oplog
 
 pytestmark = pytest.mark.requires("compiler")
 
@@ -23,6 +24,7 @@ def test_layout_is_the_same_on_both_sides(compile_program, sandbox) -> None:
     assert said.pop("magic")[0] == layout.MAGIC
     assert said.pop("total")[0] == ctypes.sizeof(layout.File)
     assert said.pop("end")[0] == len(layout.Action)
+    assert said.pop("kinds") == (len(oplog.Kind) + 1, oplog.HEADER_BYTES)
     mirrored = {
         f"{structure}.{field[0]}": (getattr(kind, field[0]).offset, getattr(kind, field[0]).size)
         for structure, kind in STRUCTURES.items()
@@ -30,6 +32,14 @@ def test_layout_is_the_same_on_both_sides(compile_program, sandbox) -> None:
         if not field[0].startswith("_")
     }
     assert said == mirrored
+
+
+def test_kinds_have_the_same_numbers() -> None:
+    """The log's kinds and magic are the same in C and in Python."""
+    text = (build.SOURCES / "oplog.h").read_text()
+    declared = {name: int(number) for name, number in re.findall(r"KIND_(\w+) = (\d+)", text)}
+    assert declared == {"NONE": 0, "END": len(oplog.Kind) + 1, **{kind.name: kind.value for kind in oplog.Kind}}
+    assert f"0x{oplog.MAGIC:x}" in text
 
 
 def test_matcher_under_sanitizers(compile_program, sandbox) -> None:

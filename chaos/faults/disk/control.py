@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,43 +19,8 @@ from typing import Any, Self
 from chaos.errors import HarnessError
 from chaos.faults.base import Evidence
 from chaos.faults.disk import layout
-from chaos.faults.disk.calls import table
 from chaos.faults.disk.layout import Action
-
-_COUNTER_NAMES = {
-    Action.ERRNO: "calls_failed",
-    Action.DELAY: "calls_delayed",
-    Action.SHORT: "calls_shortened",
-    Action.KILL: "processes_killed",
-    Action.KILL_AFTER: "processes_killed",
-    Action.COUNT: "calls_counted",
-    Action.FULL: "calls_failed",
-}
-
-_AMOUNTS = {Action.DELAY: "delay_s", Action.SHORT: "keep_bytes"}
-
-
-@dataclass(frozen=True)
-class Injected:
-    """One injection as the shim recorded it before the call returned.
-
-    `clock` is the operation's number among all operations on files in scope; `time_ns` is CLOCK_MONOTONIC;
-    `offset` is None when the call has none; `amount` is the bytes let through or the nanoseconds of a delay;
-    `error` is None unless the call was made to fail; `path` is the end of the root-relative name.
-    """
-
-    sequence: int
-    clock: int
-    time_ns: int
-    pid: int
-    rule_id: str
-    action: str
-    call: str
-    path: str
-    offset: int | None
-    size_bytes: int
-    amount: int
-    error: str | None
+from chaos.faults.disk.rules import Injected, count, decode, encode, evidence_of, generation_of, within
 
 
 class Control:
@@ -81,8 +44,7 @@ class Control:
         real = Path(os.path.realpath(root))
         if not real.is_dir() or real == Path("/"):
             raise HarnessError(f"shim root={str(root)!r} must be an existing folder other than /")
-        if Path(os.path.realpath(path)).is_relative_to(real):
-            raise HarnessError(f"shim control={str(path)!r} must lie outside the shim root {str(real)!r}")
+        _demand_outside("control", path, real)
         roots = [os.fsencode(real), os.fsencode(spelled) if spelled != real else b""]
         if max(map(len, roots)) >= layout.ROOT_BYTES:
             raise HarnessError(f"shim root={str(root)!r} must be shorter than {layout.ROOT_BYTES} bytes")
@@ -182,7 +144,7 @@ class Control:
 
         Raises ValueError for a value out of range, HarnessError when the id is in use or no slot is free.
         """
-        entry = _encode(rule_id, rule)
+        entry = encode(rule_id, rule)
         action = Action(entry.action)
         with self._lock():
             if self._find(rule_id) is not None:
@@ -192,7 +154,7 @@ class Control:
                 raise HarnessError(f"shim rule {rule_id!r}: all {layout.RULE_COUNT} slots are in use")
             target = self._file.rules[slot]
             # The counters remember the slot's last generation, so the next one is always new to the victims too.
-            generation = (_generation_of(target) % layout.GENERATION_MAX) + 1
+            generation = (generation_of(target) % layout.GENERATION_MAX) + 1
             for name in ("calls", "nth", "count", "amount", "action", "error", "id", "glob"):
                 setattr(target, name, getattr(entry, name))
             target.checksum = layout.checksum(target, generation)
@@ -213,7 +175,7 @@ class Control:
             if slot is None:
                 return {}
             rule = self._file.rules[slot]
-            evidence = _evidence(rule, rule.generation)
+            evidence = evidence_of(rule, rule.generation)
             self._file.armed &= ~(1 << slot)
             rule.generation = 0
             return evidence
@@ -224,7 +186,7 @@ class Control:
         if slot is None:
             return {}
         rule = self._file.rules[slot]
-        return _evidence(rule, rule.generation)
+        return evidence_of(rule, rule.generation)
 
     def fired(self, rule_id: str) -> int:
         """How many calls an armed rule has acted on (for "count": how many succeeded); 0 when not armed."""
@@ -232,7 +194,7 @@ class Control:
         if slot is None:
             return 0
         rule = self._file.rules[slot]
-        return _count(rule.fired, rule.generation)
+        return count(rule.fired, rule.generation)
 
     def set_budget(self, rule_id: str, budget_bytes: int) -> None:
         """Change the budget of an armed "full" rule, counted from its arming. Raises HarnessError if not armed."""
@@ -240,13 +202,53 @@ class Control:
             slot = self._find(rule_id)
             if slot is None or self._file.rules[slot].action != Action.FULL:
                 raise HarnessError(f"shim rule {rule_id!r} is not an armed disk-full rule")
-            budget = _within("budget_bytes", budget_bytes, 0, layout.COUNT_MAX)
+            budget = within("budget_bytes", budget_bytes, 0, layout.COUNT_MAX)
             rule = self._file.rules[slot]
             rule.limit = rule.generation << layout.GENERATION_SHIFT | budget
 
     def armed_ids(self) -> tuple[str, ...]:
         """Return the ids of the armed rules, in slot order."""
         return tuple(rule.id.decode() for rule in self._file.rules if rule.generation)
+
+    def record(self, path: Path | str) -> None:
+        """Have every change that victims make below the root recorded in a new file, see `chaos.faults.disk.oplog`.
+
+        Begin before the victims start, or while none is within a call: what was begun earlier may end unrecorded.
+        Raises HarnessError when a log is kept already, when the file exists, lies below the root or cannot be made.
+        """
+        path = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+        _demand_outside("log", path, Path(os.fsdecode(self._file.root)))
+        name = os.fsencode(path)
+        if len(name) >= layout.ROOT_BYTES:
+            raise HarnessError(f"shim log={str(path)!r} must be shorter than {layout.ROOT_BYTES} bytes")
+        with self._lock():
+            if self._file.recording:
+                raise HarnessError(f"shim log={str(path)!r}: a log is kept already")
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                raise HarnessError(f"shim log={str(path)!r} cannot be created: {error.strerror}") from error
+            self._file.log = name
+            self._file.log_bytes = self._file.lost = self._file.waiters = 0
+            self._file.recordings += 1
+        with self._lock():  # a second time: the stores above must be seen before the one that switches on
+            self._file.recording = self._file.recordings
+
+    def stop_recording(self) -> None:
+        """End the log; idempotent. A call that a victim is in the middle of may still append its record.
+
+        Raises HarnessError when records were lost, because the disk of the log was full or its file out of reach.
+        """
+        with self._lock():
+            self._file.recording = 0
+        if self._file.lost:
+            log, lost = os.fsdecode(self._file.log), self._file.lost
+            raise HarnessError(f"shim log={log!r} lost {lost} records and ended there")
+
+    @property
+    def recording(self) -> bool:
+        """Whether a log is kept; a victim that cannot write its records ends it for all."""
+        return bool(self._file.recording)
 
     def records(self) -> tuple[Injected, ...]:
         """Return the injections recorded so far, oldest first; at most the last `layout.RECORD_COUNT`.
@@ -258,8 +260,14 @@ class Control:
         for sequence in range(max(0, total - layout.RECORD_COUNT) + 1, total + 1):
             record = layout.Record.from_buffer_copy(self._file.records[(sequence - 1) % layout.RECORD_COUNT])
             if record.sequence == sequence:
-                found.append(_decode(record))
+                found.append(decode(record))
         return tuple(found)
+
+
+def _demand_outside(what: str, path: Path, root: Path) -> None:
+    """Refuse a file of the harness's own where it would be a file in scope."""
+    if Path(os.path.realpath(path)).is_relative_to(root):
+        raise HarnessError(f"shim {what}={str(path)!r} must lie outside the shim root {str(root)!r}")
 
 
 class StoreDisk:
@@ -277,84 +285,3 @@ class StoreDisk:
     def disarm(self, fault_id: str) -> Evidence:
         """Disarm it and return its counters; {} when it is not armed."""
         return self._control.disarm(fault_id)
-
-
-def _within(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}={value!r} must be a whole number between {low} and {high}")
-    return value
-
-
-def _text(name: str, value: str, room: int) -> bytes:
-    data = value.encode()
-    if not data or len(data) >= room or b"\0" in data:
-        raise ValueError(f"{name}={value!r} must have 1 to {room - 1} bytes and no NUL")
-    return data
-
-
-def _encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
-    """Turn a rule's mapping into a slot's fields. Raises ValueError, naming the field and its bound."""
-    name = str(rule.get("action", "")).upper()
-    if name not in Action.__members__ or name == Action.NONE.name:
-        raise ValueError(f"action={rule.get('action')!r} is not an action")
-    action = Action[name]
-    calls = rule.get("calls", ())
-    error = str(rule["error"]) if action is Action.ERRNO else "ENOSPC" if action is Action.FULL else None
-    entry = layout.Rule()
-    entry.action = action
-    entry.calls = table().mask((calls,) if isinstance(calls, str) else calls, error)
-    if not entry.calls:
-        raise ValueError(f"calls={calls!r} must name at least one call")
-    entry.error = getattr(errno, error) if error else 0
-    entry.nth = _within("nth", rule.get("nth", 1), 1, layout.COUNT_MAX)
-    entry.count = _within("count", rule.get("count", 0), 0, layout.COUNT_MAX)
-    if action is Action.FULL:
-        _within("budget_bytes", rule.get("budget_bytes", 0), 0, layout.COUNT_MAX)
-    if action is Action.SHORT:
-        entry.amount = _within("keep_bytes", rule.get("keep_bytes"), 1, layout.COUNT_MAX)
-    if action is Action.DELAY:
-        entry.amount = _within("delay_s in ns", round(float(rule["delay_s"]) * 1e9), 0, layout.COUNT_MAX)
-    entry.id = _text("id", rule_id, layout.ID_BYTES)
-    entry.glob = _text("path", str(rule.get("path", "*")), layout.GLOB_BYTES)
-    return entry
-
-
-def _count(counter: int, generation: int) -> int:
-    return counter & layout.COUNT_MAX if counter >> layout.GENERATION_SHIFT == generation else 0
-
-
-def _generation_of(rule: layout.Rule) -> int:
-    """Return the generation under which a free slot was last armed, 0 if never; arming always sets `limit`."""
-    return int(rule.limit) >> layout.GENERATION_SHIFT
-
-
-def _evidence(rule: layout.Rule, generation: int) -> dict[str, int | float | str]:
-    action = Action(rule.action)
-    evidence: dict[str, int | float | str] = {
-        "calls_matched": _count(rule.matched, generation),
-        _COUNTER_NAMES[action]: _count(rule.fired, generation),
-    }
-    if action is Action.DELAY:
-        evidence["delay_s"] = _count(rule.used, generation) / 1e9
-    if action is Action.FULL:
-        evidence["calls_shortened"] = _count(rule.shortened, generation)
-        evidence["bytes_written"] = _count(rule.used, generation)
-    return evidence
-
-
-def _decode(record: layout.Record) -> Injected:
-    calls = table().calls
-    return Injected(
-        sequence=record.sequence,
-        clock=record.clock,
-        time_ns=record.time_ns,
-        pid=record.pid,
-        rule_id=record.id.decode(errors="replace"),
-        action=Action(record.action).name.lower(),
-        call=calls[record.call].name,
-        path=os.fsdecode(record.tail),
-        offset=record.offset if record.offset >= 0 else None,
-        size_bytes=record.size,
-        amount=record.amount,
-        error=errno.errorcode[record.error] if record.error else None,
-    )

@@ -6,7 +6,7 @@ import ctypes
 from enum import IntEnum
 
 MAGIC = 0x7366736F61686331
-ABI = 1
+ABI = 2
 
 RULE_COUNT = 64
 RECORD_COUNT = 4096
@@ -78,8 +78,10 @@ class Record(ctypes.Structure):
     )
 
 
-_CLOCK_AT = 64 * -(-(8 + 4 + 4 + 8 + 3 * 8 + 32 + 2 * ROOT_BYTES + 4 * PID_COUNT) // 64)
-_RULES_AT = _CLOCK_AT + 64
+_HEAD_END = 8 + 4 + 4 + 8 + 3 * 8 + 32 + 3 * ROOT_BYTES + 4 * PID_COUNT
+_CLOCK_AT = 64 * -(-_HEAD_END // 64)
+_HOLDER_AT = _CLOCK_AT + 64
+_RULES_AT = _HOLDER_AT + 64
 _RULES_END = _RULES_AT + RULE_COUNT * ctypes.sizeof(Rule)
 _RECORDS_AT = 64 * -(-_RULES_END // 64)
 _RECORDS_END = _RECORDS_AT + RECORD_COUNT * ctypes.sizeof(Record)
@@ -99,10 +101,19 @@ class File(ctypes.Structure):
         ("source_sha256", ctypes.c_uint8 * 32),
         ("root", ctypes.c_char * ROOT_BYTES),
         ("alias", ctypes.c_char * ROOT_BYTES),
+        ("log", ctypes.c_char * ROOT_BYTES),
         ("pids", ctypes.c_uint32 * PID_COUNT),
-        ("_gap_clock", ctypes.c_char * (_CLOCK_AT - (8 * 6 + 32 + 2 * ROOT_BYTES + 4 * PID_COUNT))),
+        ("_gap_clock", ctypes.c_char * (_CLOCK_AT - _HEAD_END)),
         ("clock", ctypes.c_uint64),
-        ("_gap_rules", ctypes.c_char * 56),
+        ("recording", ctypes.c_uint64),
+        ("recordings", ctypes.c_uint64),
+        ("log_bytes", ctypes.c_uint64),
+        ("lost", ctypes.c_uint64),
+        ("_gap_holder", ctypes.c_char * 24),
+        ("holder", ctypes.c_uint64),
+        ("waiters", ctypes.c_uint32),
+        ("pending", ctypes.c_uint32),
+        ("_gap_rules", ctypes.c_char * 48),
         ("rules", Rule * RULE_COUNT),
         ("_gap_records", ctypes.c_char * (_RECORDS_AT - _RULES_END)),
         ("records", Record * RECORD_COUNT),

@@ -21,10 +21,11 @@ from chaos.errors import PlanError, Problem
 
 MAGIC = 0x504F4843  # "CHOP" in memory order
 _HEADER = struct.Struct("<IHHQQQIIQqQqIIQ")
+HEADER_BYTES = _HEADER.size
 
 
 class Kind(IntEnum):
-    """What was done; shim/control.h has the same numbers."""
+    """What was done; shim/oplog.h has the same numbers."""
 
     OPEN = 1
     WRITE = 2
@@ -53,6 +54,9 @@ DATA_ONLY = 1
 DROPPED = 1
 """Flag of SYNC_FAILED: what was not synced by then never will be, unless it is written again."""
 
+UNNAMED = 1
+"""Flag of ADOPT: the file had no name any more; `name` is the last one it had."""
+
 LIED = 1 << 31
 """Flag of any kind: the program was told that it succeeded, and nothing was done."""
 
@@ -61,6 +65,7 @@ LIED = 1 << 31
 class Operation:
     """One record.
 
+    clock: the number drawn from the shared clock. time_ns: CLOCK_MONOTONIC when the record was written.
     name: the file; of MARKER the text, of ATTACH the program. other: the second name of RENAME and LINK, what a
     SYMLINK points to, and why a TAINT is one. flags: those of open(2) for OPEN, the mode of fallocate(2) for ALLOCATE,
     those of renameat2(2) for RENAME, else the constants above. offset: None where there is none. size: the new length
@@ -80,6 +85,15 @@ class Operation:
     size: int = 0
     result: int = 0
     payload: bytes = b""
+
+
+def marker_path(root: Path | str, text: str) -> Path:
+    """Return the path that a program under the shim deletes to leave a MARKER with this text, in any language.
+
+    The call succeeds and nothing is deleted. `text` may hold slashes, but no empty part, "." or "..", and has fewer
+    than 500 bytes.
+    """
+    return Path(root, ".chaos-marker", text)
 
 
 def encode(operation: Operation) -> bytes:

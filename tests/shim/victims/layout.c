@@ -1,5 +1,6 @@
 /* Prints where each field of the control file lies, for comparison with chaos/faults/disk/layout.py. */
 #include "control.h"
+#include "oplog.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -10,7 +11,9 @@ int main(void)
 {
     FIELD(control, magic) FIELD(control, abi) FIELD(control, reserved) FIELD(control, total_bytes)
     FIELD(control, armed) FIELD(control, attached) FIELD(control, recorded) FIELD(control, source_sha256)
-    FIELD(control, root) FIELD(control, alias) FIELD(control, pids) FIELD(control, clock)
+    FIELD(control, root) FIELD(control, alias) FIELD(control, log) FIELD(control, pids)
+    FIELD(control, clock) FIELD(control, recording) FIELD(control, recordings) FIELD(control, log_bytes)
+    FIELD(control, lost) FIELD(control, holder) FIELD(control, waiters) FIELD(control, pending)
     FIELD(control, rules) FIELD(control, records)
     FIELD(rule, generation) FIELD(rule, checksum) FIELD(rule, calls) FIELD(rule, nth) FIELD(rule, count)
     FIELD(rule, amount) FIELD(rule, action) FIELD(rule, error) FIELD(rule, probability) FIELD(rule, id)
@@ -22,5 +25,6 @@ int main(void)
     printf("magic %llu 0\n", (unsigned long long)CHAOS_MAGIC);
     printf("total %zu 0\n", sizeof(struct control));
     printf("end %d 0\n", ACTION_END);
+    printf("kinds %d %zu\n", KIND_END, sizeof(struct log_header));
     return 0;
 }

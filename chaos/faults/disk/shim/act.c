@@ -5,7 +5,9 @@
 #include "files.h"
 #include "kernel.h"
 #include "load.h"
+#include "lock.h"
 #include "match.h"
+#include "recorder.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -88,6 +90,18 @@ static void settle(const struct operation *operation, const struct decision *dec
     }
 }
 
+/* Execute the call, or its first `keep` bytes when it is cut, and record it where a log is kept. */
+static long execute(struct operation *operation, bool cut, uint64_t keep)
+{
+    struct recording recording;
+    const bool recorded = is_recording(operation->control) && recording_begin(operation, &recording);
+    const long result = cut ? run_cut(operation->request, keep) : run(operation->request);
+    if (recorded) {
+        recording_end(operation, &recording, result, 0);
+    }
+    return result;
+}
+
 static long perform(struct operation *operation)
 {
     struct decision decision;
@@ -105,7 +119,7 @@ static long perform(struct operation *operation)
     if (decision.failing.generation != 0) {
         fired(operation, &decision.failing, 0, decision.failing.error);
         if (operation->request->call == CALL_close) {
-            run(operation->request);
+            execute(operation, false, 0);
         }
         result = -(long)decision.failing.error;
     } else if (decision.cutting.generation != 0) {
@@ -113,9 +127,9 @@ static long perform(struct operation *operation)
         struct rule *rule = &operation->control->rules[decision.cutting.slot];
         counter_add(decision.cutting.action == ACTION_FULL ? &rule->shortened : &rule->fired,
                     decision.cutting.generation, 1);
-        result = run_cut(operation->request, decision.keep);
+        result = execute(operation, true, decision.keep);
     } else {
-        result = run(operation->request);
+        result = execute(operation, false, 0);
     }
     settle(operation, &decision, result);
     if (decision.killing.generation != 0) {
@@ -127,25 +141,50 @@ static long perform(struct operation *operation)
 
 long act_on_descriptor(const struct request *request, int fd, int64_t offset, uint64_t size)
 {
-    struct name name;
+    struct file file;
     struct control *control = attached();
-    if (!name_of_descriptor(control, fd, &name)) {
+    if (!file_of_descriptor(control, fd, &file)) {
         return run(request);
     }
-    struct operation operation = {control, request, &name, NULL, fd, offset, size, 0};
+    struct operation operation = {control, request, &file.name, NULL, fd, offset, size, 0, file.opening};
     return perform(&operation);
 }
 
-static long act_on_names(const struct request *request, const struct name *name, const struct name *other)
+static long act_on_names(const struct request *request, const struct name *name, const struct name *other,
+                         struct opening *opening)
 {
-    struct operation operation = {attached(), request, name, other, -1, -1, 0, 0};
-    return perform(&operation);
+    struct operation operation = {attached(), request, name, other, -1, -1, 0, 0, {0, 0, 0}};
+    const long result = perform(&operation);
+    if (opening != NULL) {
+        *opening = operation.opening;
+    }
+    return result;
+}
+
+/* The text of a marker: what follows MARKER_FOLDER in the name; NULL when the name is no marker. */
+static const char *marker_text(const struct name *name)
+{
+    static const char folder[] = MARKER_FOLDER;
+    for (size_t i = 0; i < sizeof folder - 1; i++) {
+        if (name->text[i] != folder[i]) {
+            return NULL;
+        }
+    }
+    return name->text + sizeof folder - 1;
 }
 
 long act_on_path(const struct request *request, int folder, const char *path)
 {
     struct name name;
-    return name_of_path(attached(), folder, path, &name) ? act_on_names(request, &name, NULL) : run(request);
+    if (!name_of_path(attached(), folder, path, &name)) {
+        return run(request);
+    }
+    const char *marker = marker_text(&name);
+    if (marker != NULL && request->call == CALL_unlink) {
+        record_event(attached(), KIND_MARKER, marker);
+        return 0;
+    }
+    return act_on_names(request, &name, NULL, NULL);
 }
 
 long act_on_two_paths(const struct request *request, int folder, const char *path, int other_folder, const char *other)
@@ -156,16 +195,26 @@ long act_on_two_paths(const struct request *request, int folder, const char *pat
     if (!first && !second) {
         return run(request);
     }
-    return act_on_names(request, first ? &names[0] : &names[1], first && second ? &names[1] : NULL);
+    return act_on_names(request, first ? &names[0] : &names[1], first && second ? &names[1] : NULL, NULL);
 }
 
 long act_open(const struct request *request, int folder, const char *path, int named)
 {
     struct name name;
-    const bool inside = name_of_path(attached(), folder, path, &name);
-    const long fd = inside ? act_on_names(request, &name, NULL) : run(request);
+    struct opening opening = {0, 0, 0};
+    struct control *control = attached();
+    const bool inside = name_of_path(control, folder, path, &name);
+    const long fd = inside ? act_on_names(request, &name, NULL, &opening) : run(request);
+    if (fd >= 0 && is_recording(control)) {
+        if (is_borrower()) {
+            return fd;
+        }
+        if (!inside) {
+            record_late_open(control, (int)fd, (uint32_t)request->arguments[2]);
+        }
+    }
     if (fd >= 0 && inside && named) {
-        descriptor_opened((int)fd, &name);
+        descriptor_opened((int)fd, &name, &opening);
     } else if (fd >= 0) {
         descriptor_forget((int)fd); /* a link may still lead into the root: its first use will tell */
     }
@@ -174,13 +223,20 @@ long act_open(const struct request *request, int folder, const char *path, int n
 
 long act_close(const struct request *request, int fd)
 {
-    struct name name;
+    struct file file;
     struct control *control = attached();
-    const bool inside = name_of_descriptor(control, fd, &name);
-    descriptor_forget(fd);
+    if (log_owns(fd)) {
+        return -EBADF;
+    }
+    const bool inside = file_of_descriptor(control, fd, &file);
+    if (is_recording(control) && is_borrower()) {
+        file.opening.handle = 0; /* the parent's descriptor stays open: nothing to record, nothing to forget */
+    } else {
+        descriptor_forget(fd);
+    }
     if (!inside) {
         return run(request);
     }
-    struct operation operation = {control, request, &name, NULL, fd, -1, 0, 0};
+    struct operation operation = {control, request, &file.name, NULL, fd, -1, 0, 0, file.opening};
     return perform(&operation);
 }

@@ -4,7 +4,7 @@
  * pointers. chaos/faults/disk/layout.py mirrors it, and a test compares the two field by field; whoever changes
  * one changes the other and raises CHAOS_ABI.
  *
- * Nothing here is guarded by a lock. Three means keep a half-written rule from being seen:
+ * Only the operation log has a lock (lock.c). Three means keep a half-written rule from being seen without one:
  *   - a rule acts only while `generation` is not 0, and that word is stored last;
  *   - `checksum` covers the generation and every declared field, and is checked before the rule is first used;
  *   - each counter carries the generation in its upper 16 bits, so it starts at 0 for each arming without anyone
@@ -16,7 +16,9 @@
 #include <stdint.h>
 
 #define CHAOS_MAGIC UINT64_C(0x7366736f61686331) /* "1chaosfs" in memory order */
-#define CHAOS_ABI UINT32_C(1)
+#define CHAOS_ABI UINT32_C(2)
+
+#define MARKER_FOLDER ".chaos-marker/" /* deleting a name in it, below the root, records the rest as a marker */
 
 enum {
     RULE_COUNT = 64,
@@ -91,8 +93,16 @@ struct control {
     uint8_t source_sha256[32]; /* stored by the shim: the sources it was built from */
     char root[ROOT_BYTES];     /* canonical; only files below it are in scope */
     char alias[ROOT_BYTES];    /* the same root as the user spelled it, or empty */
+    char log[ROOT_BYTES];      /* where operations are recorded; stored before `recording` */
     _Atomic uint32_t pids[PID_COUNT]; /* attached process n is at n % PID_COUNT */
     _Atomic uint64_t clock __attribute__((aligned(64))); /* operations on files in scope, of all processes */
+    _Atomic uint64_t recording;  /* 0: no log is kept; otherwise the number of this recording, 1, 2, ... */
+    _Atomic uint64_t recordings; /* how many were begun */
+    _Atomic uint64_t log_bytes;  /* length of the log's whole records */
+    _Atomic uint64_t lost;       /* records that could not be written, which ended the recording */
+    _Atomic uint64_t holder __attribute__((aligned(64))); /* of the recording lock; see lock.c */
+    _Atomic uint32_t waiters;    /* for it; one who was killed stays counted, which costs a futile wake-up */
+    _Atomic uint32_t pending;    /* the kind of operation that the holder has begun and not recorded yet */
     struct rule rules[RULE_COUNT] __attribute__((aligned(64)));
     struct record records[RECORD_COUNT] __attribute__((aligned(64)));
 };

@@ -43,7 +43,7 @@ void record(const struct operation *operation, const struct order *order, uint64
     entry->time_ns = kernel_now_ns();
     entry->offset = operation->offset;
     if (operation->offset < 0 && operation->fd >= 0 && operation->request->sizing != WHOLE) {
-        const long place = kernel(__NR_lseek, operation->fd, 0, 1 /* SEEK_CUR */, 0, 0, 0);
+        const long place = kernel_seek(operation->fd, 0, SEEK_FROM_HERE);
         entry->offset = place < 0 ? -1 : place;
     }
     entry->size = operation->size;

@@ -17,6 +17,7 @@ struct operation {
     int64_t offset;
     uint64_t size;
     uint64_t clock;
+    struct opening opening; /* of `fd`; of the new descriptor once an open has run */
 };
 
 /* What the rules together want. An order whose generation is 0 is absent. */

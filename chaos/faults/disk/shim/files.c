@@ -1,4 +1,4 @@
-/* Which file a path or a descriptor means, and whether it is in scope.
+/* Which file a descriptor means, and whether it is in scope.
  *
  * Descriptors are looked up in a table. An entry is unknown until a hook opens the number or until its first use,
  * when the kernel's link for it is read; the answer is kept until the number is closed or replaced. libc can close and
@@ -15,7 +15,7 @@
 
 #include <stdatomic.h>
 
-enum { DESCRIPTOR_COUNT = 4096, PATH_BYTES = 4096, NAME_WORDS = NAME_BYTES / 8, KIND_BITS = 2 };
+enum { DESCRIPTOR_COUNT = 4096, NAME_WORDS = NAME_BYTES / 8, KIND_BITS = 2 };
 
 enum kind { UNKNOWN = 0, OUTSIDE = 1, INSIDE = 2, BUSY = 3 };
 
@@ -23,11 +23,16 @@ struct entry {
     _Atomic uint64_t state; /* the kind in the low bits, above it a number that each change raises */
     _Atomic uint64_t device;
     _Atomic uint64_t inode;
+    _Atomic uint64_t recording;
+    _Atomic uint64_t handle;
+    _Atomic uint32_t flags;
     _Atomic uint64_t length;
     _Atomic uint64_t words[NAME_WORDS];
 };
 
 static struct entry entries[DESCRIPTOR_COUNT];
+
+static const struct opening unlogged;
 
 static struct entry *entry_of(int fd)
 {
@@ -49,198 +54,95 @@ static bool change(struct entry *entry, uint64_t seen, uint64_t wanted)
     return atomic_compare_exchange_strong(&entry->state, &seen, wanted);
 }
 
+static void put(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static uint64_t get(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void put_opening(struct entry *entry, const struct opening *opening)
+{
+    put(&entry->recording, opening->recording);
+    put(&entry->handle, opening->handle);
+    atomic_store_explicit(&entry->flags, opening->flags, memory_order_relaxed);
+}
+
 /* Keep `name` in the entry if its state is still `seen`; otherwise someone else knows better. */
-static void keep(struct entry *entry, uint64_t seen, const struct name *name, const struct stat *status)
+static void keep(struct entry *entry, uint64_t seen, const struct name *name, const struct opening *opening,
+                 uint64_t device, uint64_t inode)
 {
     const uint64_t busy = next_state(seen, BUSY);
     if (!change(entry, seen, busy)) {
         return;
     }
-    atomic_store_explicit(&entry->device, (uint64_t)status->st_dev, memory_order_relaxed);
-    atomic_store_explicit(&entry->inode, (uint64_t)status->st_ino, memory_order_relaxed);
-    atomic_store_explicit(&entry->length, name->length, memory_order_relaxed);
+    put(&entry->device, device);
+    put(&entry->inode, inode);
+    put_opening(entry, opening);
+    put(&entry->length, name->length);
     for (size_t word = 0; word <= name->length / 8; word++) {
         uint64_t bytes = 0;
         for (size_t i = 0; i < 8 && word * 8 + i < name->length; i++) {
             bytes |= (uint64_t)(unsigned char)name->text[word * 8 + i] << (8 * i);
         }
-        atomic_store_explicit(&entry->words[word], bytes, memory_order_relaxed);
+        put(&entry->words[word], bytes);
     }
     change(entry, busy, next_state(busy, INSIDE));
 }
 
-/* Copy the name if the entry is still in state `seen` afterwards. */
-static bool copy_name(struct entry *entry, uint64_t seen, struct name *name)
+/* Copy the entry if it is still in state `seen` afterwards. */
+static bool copy(struct entry *entry, uint64_t seen, struct file *file)
 {
-    const uint64_t length = atomic_load_explicit(&entry->length, memory_order_relaxed);
+    struct name *name = &file->name;
+    const uint64_t length = get(&entry->length);
     if (length >= NAME_BYTES) {
         return false;
     }
     name->length = (size_t)length;
     for (size_t word = 0; word <= name->length / 8; word++) {
-        const uint64_t bytes = atomic_load_explicit(&entry->words[word], memory_order_relaxed);
+        const uint64_t bytes = get(&entry->words[word]);
         for (size_t i = 0; i < 8; i++) {
             name->text[word * 8 + i] = (char)(unsigned char)(bytes >> (8 * i));
         }
     }
     name->text[name->length] = '\0';
+    file->opening.recording = get(&entry->recording);
+    file->opening.handle = get(&entry->handle);
+    file->opening.flags = atomic_load_explicit(&entry->flags, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&entry->state, memory_order_relaxed) == seen;
 }
 
-/* The length of `root` when `path` is that folder or lies below it, else 0. */
-static size_t below(const char *root, const char *path)
-{
-    size_t i = 0;
-    while (root[i] != '\0' && root[i] == path[i]) {
-        i++;
-    }
-    return root[i] == '\0' && (path[i] == '/' || path[i] == '\0') ? i : 0;
-}
-
-static bool name_below_root(const struct control *control, const char *path, struct name *name)
-{
-    size_t skip = below(control->root, path);
-    if (skip == 0 && control->alias[0] != '\0') {
-        skip = below(control->alias, path);
-    }
-    if (skip == 0) {
-        return false;
-    }
-    path += skip;
-    while (*path == '/') {
-        path++;
-    }
-    name->length = 0;
-    while (path[name->length] != '\0' && name->length < NAME_BYTES - 2) { /* room for a folder's "/" and the NUL */
-        name->text[name->length] = path[name->length];
-        name->length++;
-    }
-    name->text[name->length] = '\0';
-    return true;
-}
-
-/* Read where the kernel says `fd` leads; returns the length, 0 on failure. `path` has PATH_BYTES. */
-static size_t descriptor_path(int fd, char *path)
-{
-    char link[32] = "/proc/self/fd/";
-    char digits[12];
-    size_t count = 0;
-    size_t length = sizeof "/proc/self/fd/" - 1;
-    for (unsigned rest = (unsigned)fd; rest != 0 || count == 0; rest /= 10) {
-        digits[count++] = (char)('0' + rest % 10);
-    }
-    while (count > 0) {
-        link[length++] = digits[--count];
-    }
-    link[length] = '\0';
-    const long size = kernel_readlink(link, path, PATH_BYTES - 1);
-    if (size <= 0) {
-        return 0;
-    }
-    path[size] = '\0';
-    return (size_t)size;
-}
-
-/* Add `path` to `result` part by part, resolving "." and ".." by spelling; returns the length, 0 when it overflows. */
-static size_t add_parts(char *result, size_t length, const char *path)
-{
-    while (*path != '\0') {
-        size_t size = 0;
-        while (path[size] != '/' && path[size] != '\0') {
-            size++;
-        }
-        if (size == 2 && path[0] == '.' && path[1] == '.') {
-            while (length > 0 && result[--length] != '/') {
-            }
-        } else if (size != 0 && !(size == 1 && path[0] == '.')) {
-            if (length + 1 + size >= PATH_BYTES) {
-                return 0;
-            }
-            result[length++] = '/';
-            for (size_t i = 0; i < size; i++) {
-                result[length++] = path[i];
-            }
-        }
-        path += size;
-        while (*path == '/') {
-            path++;
-        }
-    }
-    result[length] = '\0';
-    return length;
-}
-
-bool name_of_path(const struct control *control, int folder, const char *path, struct name *name)
-{
-    char whole[PATH_BYTES];
-    size_t length = 0;
-    if (path == NULL || path[0] == '\0') {
-        return false;
-    }
-    if (path[0] != '/') {
-        if (folder != AT_FDCWD) {
-            length = descriptor_path(folder, whole);
-        } else {
-            const long size = kernel_getcwd(whole, sizeof whole);
-            length = size > 1 ? (size_t)size - 1 : 0;
-        }
-        if (length == 0 || whole[0] != '/') {
-            return false;
-        }
-        length = length == 1 ? 0 : length; /* the folder "/": each part brings its own slash */
-    }
-    return add_parts(whole, length, path) != 0 && name_below_root(control, whole, name);
-}
-
-static void mark_folder(struct name *name, const struct stat *status)
-{
-    if ((status->st_mode & 0170000) == 0040000) {
-        name->text[name->length++] = '/';
-        name->text[name->length] = '\0';
-    }
-}
-
 static bool is_same(struct entry *entry, const struct stat *status)
 {
-    return atomic_load_explicit(&entry->device, memory_order_relaxed) == (uint64_t)status->st_dev &&
-           atomic_load_explicit(&entry->inode, memory_order_relaxed) == (uint64_t)status->st_ino;
+    return get(&entry->device) == (uint64_t)status->st_dev && get(&entry->inode) == (uint64_t)status->st_ino;
 }
 
 /* Ask the kernel what `fd` is, and keep the answer. */
-static bool resolve(const struct control *control, int fd, struct entry *entry, uint64_t seen, struct name *name)
+static bool resolve(const struct control *control, int fd, struct entry *entry, uint64_t seen, struct file *file)
 {
     struct stat status;
-    char path[PATH_BYTES];
-    static const char deleted[] = " (deleted)";
+    file->opening = unlogged;
     if (kernel_fstat(fd, &status) < 0) {
         return false; /* not open: the call itself will say so */
     }
-    const unsigned type = status.st_mode & 0170000u;
-    bool inside = false;
-    if (type == 0100000u || type == 0040000u) { /* a regular file or a folder */
-        size_t length = descriptor_path(fd, path);
-        if (status.st_nlink == 0 && length > sizeof deleted - 1) {
-            path[length - (sizeof deleted - 1)] = '\0'; /* an open file keeps the name it had */
-        }
-        inside = length != 0 && name_below_root(control, path, name);
-    }
-    if (inside) {
-        mark_folder(name, &status);
-    }
+    const bool inside = name_of_open_file(control, fd, &status, &file->name);
     if (entry != NULL && inside) {
-        keep(entry, seen, name, &status);
+        keep(entry, seen, &file->name, &unlogged, (uint64_t)status.st_dev, (uint64_t)status.st_ino);
     } else if (entry != NULL) {
         change(entry, seen, next_state(seen, OUTSIDE));
     }
     return inside;
 }
 
-bool name_of_descriptor(const struct control *control, int fd, struct name *name)
+bool file_of_descriptor(const struct control *control, int fd, struct file *file)
 {
     struct entry *entry = entry_of(fd);
     if (entry == NULL) {
-        return fd >= 0 && resolve(control, fd, NULL, 0, name);
+        return fd >= 0 && resolve(control, fd, NULL, 0, file);
     }
     uint64_t seen = atomic_load_explicit(&entry->state, memory_order_acquire);
     if (kind_of(seen) == OUTSIDE) {
@@ -251,24 +153,67 @@ bool name_of_descriptor(const struct control *control, int fd, struct name *name
         if (kernel_fstat(fd, &status) < 0) {
             return false;
         }
-        if (is_same(entry, &status) && copy_name(entry, seen, name)) {
+        if (is_same(entry, &status) && copy(entry, seen, file)) {
             return true;
         }
         descriptor_forget(fd);
         seen = atomic_load_explicit(&entry->state, memory_order_acquire);
     }
-    return resolve(control, fd, kind_of(seen) == UNKNOWN ? entry : NULL, seen, name);
+    return resolve(control, fd, kind_of(seen) == UNKNOWN ? entry : NULL, seen, file);
 }
 
-void descriptor_opened(int fd, const struct name *name)
+void descriptor_opened(int fd, const struct name *name, const struct opening *opening)
 {
     struct entry *entry = entry_of(fd);
     struct stat status;
     descriptor_forget(fd);
     if (entry != NULL && kernel_fstat(fd, &status) == 0) {
         struct name marked = *name;
-        mark_folder(&marked, &status);
-        keep(entry, atomic_load_explicit(&entry->state, memory_order_acquire), &marked, &status);
+        name_mark_folder(&marked, &status);
+        keep(entry, atomic_load_explicit(&entry->state, memory_order_acquire), &marked, opening,
+             (uint64_t)status.st_dev, (uint64_t)status.st_ino);
+    }
+}
+
+void descriptor_logged(int fd, const struct opening *opening)
+{
+    struct entry *entry = entry_of(fd);
+    const uint64_t seen = entry == NULL ? 0 : atomic_load_explicit(&entry->state, memory_order_acquire);
+    const uint64_t busy = next_state(seen, BUSY);
+    if (kind_of(seen) == INSIDE && change(entry, seen, busy)) {
+        put_opening(entry, opening);
+        change(entry, busy, next_state(busy, INSIDE));
+    }
+}
+
+void descriptor_copied(int from, int to)
+{
+    struct entry *source = entry_of(from);
+    struct entry *entry = entry_of(to);
+    struct file file;
+    descriptor_forget(to);
+    if (source == NULL || entry == NULL) {
+        return;
+    }
+    const uint64_t seen = atomic_load_explicit(&source->state, memory_order_acquire);
+    const uint64_t device = get(&source->device);
+    const uint64_t inode = get(&source->inode);
+    if (kind_of(seen) == INSIDE && copy(source, seen, &file) && file.opening.handle != 0) {
+        keep(entry, atomic_load_explicit(&entry->state, memory_order_acquire), &file.name, &file.opening, device,
+             inode);
+    }
+}
+
+void descriptor_flags(int fd, uint32_t flags)
+{
+    struct entry *entry = entry_of(fd);
+    if (entry == NULL || kind_of(atomic_load(&entry->state)) != INSIDE || get(&entry->handle) == 0) {
+        return;
+    }
+    for (int other = 0; other < DESCRIPTOR_COUNT; other++) {
+        if (get(&entries[other].handle) == get(&entry->handle)) {
+            atomic_store_explicit(&entries[other].flags, flags, memory_order_relaxed);
+        }
     }
 }
 

@@ -1,29 +1,39 @@
-/* Which file a path or a descriptor means, and whether it is in scope; see files.c. */
+/* Which file a descriptor means, and whether it is in scope; see files.c. */
 #ifndef CHAOS_FILES_H
 #define CHAOS_FILES_H
 
 #include "control.h"
+#include "names.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 
-enum { NAME_BYTES = 512 };
-
-/* A name relative to the root: "sqlite/main.db-wal". A longer one is cut at its end. */
-struct name {
-    size_t length;
-    char text[NAME_BYTES];
+/* What the operation log knows of an open file. */
+struct opening {
+    uint64_t recording; /* the recording that `handle` belongs to; 0: none */
+    uint64_t handle;    /* the clock of its OPEN or ADOPT record */
+    uint32_t flags;     /* those of its open flags that decide where and how writes go */
 };
 
-/* Name the file at `path`, taken from the folder open as `folder` when it is relative; false when it is out of scope.
- * Purely lexical: no link is followed and nothing need exist. */
-bool name_of_path(const struct control *control, int folder, const char *path, struct name *name);
+/* An open file: the name it is known by, which is the one it was opened under, and its place in the log. */
+struct file {
+    struct name name;
+    struct opening opening;
+};
 
-/* Name the file open as `fd`; false when it is out of scope. A folder's name ends in "/". */
-bool name_of_descriptor(const struct control *control, int fd, struct name *name);
+/* Find the file open as `fd`; false when it is out of scope. A folder's name ends in "/". */
+bool file_of_descriptor(const struct control *control, int fd, struct file *file);
 
 /* Remember that `fd` was just opened under `name`. */
-void descriptor_opened(int fd, const struct name *name);
+void descriptor_opened(int fd, const struct name *name, const struct opening *opening);
+
+/* Remember what the log calls the file open as `fd`. */
+void descriptor_logged(int fd, const struct opening *opening);
+
+/* Remember that `to` was just made a copy of `from`, where the log must know that both are one open file. */
+void descriptor_copied(int from, int to);
+
+/* Remember that the flags of the open file behind `fd`, and behind its copies, were changed. */
+void descriptor_flags(int fd, uint32_t flags);
 
 /* Forget what `fd` was: it is being closed, or another file is about to take the number. */
 void descriptor_forget(int fd);

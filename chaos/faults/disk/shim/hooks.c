@@ -48,8 +48,8 @@
  * asks the kernel again.
  */
 #include "act.h"
-#include "files.h"
 #include "kernel.h"
+#include "numbers.h"
 
 #include <stdarg.h>
 
@@ -133,45 +133,6 @@ static long close_file(enum call call, int fd)
 {
     const struct request request = {call, WHOLE, __NR_close, {fd, 0, 0, 0, 0, 0}};
     return answer(act_close(&request, fd));
-}
-
-/* A copied descriptor starts unknown; what it is will be asked on first use. */
-static int copied(long result)
-{
-    if (result >= 0) {
-        descriptor_forget((int)result);
-    }
-    return (int)answer(result);
-}
-
-static int copy_onto(int from, int to, int flags, int same_allowed)
-{
-    if (same_allowed && from == to) {
-        const long result = kernel(__NR_fcntl, from, F_GETFD, 0, 0, 0, 0);
-        return result < 0 ? (int)answer(result) : to;
-    }
-    descriptor_forget(to);
-    return copied(kernel(__NR_dup3, from, to, flags, 0, 0, 0));
-}
-
-static long control_file(int fd, int command, long argument)
-{
-    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
-        return copied(kernel(__NR_fcntl, fd, command, argument, 0, 0, 0));
-    }
-    if (command == F_GETOWN) {
-        /* The plain command cannot tell a process group from an error. */
-        struct f_owner_ex owner;
-        const long result = kernel(__NR_fcntl, fd, F_GETOWN_EX, (long)&owner, 0, 0, 0);
-        return result < 0 ? answer(result) : owner.type == F_OWNER_PGRP ? -owner.pid : owner.pid;
-    }
-    return answer(kernel(__NR_fcntl, fd, command, argument, 0, 0, 0));
-}
-
-static long close_numbers(unsigned first, unsigned last, int flags)
-{
-    descriptors_forget(first, last);
-    return answer(kernel(__NR_close_range, (long)first, (long)last, flags, 0, 0, 0));
 }
 
 #define MODE(flags, mode)                  \
@@ -268,11 +229,11 @@ static long close_numbers(unsigned first, unsigned last, int flags)
     { return (int)on_path(c, __NR_mkdirat, folder, path, (long)mode); }
 #define SHAPE_CLOSE(s, c) int s(int fd) { return (int)close_file(c, fd); }
 #define SHAPE_CLOSE_RANGE(s) \
-    int s(unsigned first, unsigned last, int flags) { return (int)close_numbers(first, last, flags); }
-#define SHAPE_CLOSEFROM(s) void s(int first) { (void)close_numbers(first < 0 ? 0 : (unsigned)first, ~0u, 0); }
-#define SHAPE_DUP(s) int s(int fd) { return copied(kernel(__NR_dup, fd, 0, 0, 0, 0, 0)); }
-#define SHAPE_DUP2(s) int s(int from, int to) { return copy_onto(from, to, 0, 1); }
-#define SHAPE_DUP3(s) int s(int from, int to, int flags) { return copy_onto(from, to, flags, 0); }
+    int s(unsigned first, unsigned last, int flags) { return (int)answer(numbers_close(first, last, flags)); }
+#define SHAPE_CLOSEFROM(s) void s(int first) { (void)numbers_close(first < 0 ? 0 : (unsigned)first, ~0u, 0); }
+#define SHAPE_DUP(s) int s(int fd) { return (int)answer(number_copy(fd)); }
+#define SHAPE_DUP2(s) int s(int from, int to) { return (int)answer(number_copy_onto(from, to, 0, 1)); }
+#define SHAPE_DUP3(s) int s(int from, int to, int flags) { return (int)answer(number_copy_onto(from, to, flags, 0)); }
 #define SHAPE_FCNTL(s) \
     int s(int fd, int command, ...) \
     { \
@@ -280,7 +241,7 @@ static long close_numbers(unsigned first, unsigned last, int flags)
         va_start(rest, command); \
         const long argument = va_arg(rest, long); \
         va_end(rest); \
-        return (int)control_file(fd, command, argument); \
+        return (int)answer(number_control(fd, command, argument)); \
     }
 
 #define CALL(name, family, shape, manual, ...) HOOK SHAPE_##shape(name, CALL_##name)

@@ -51,6 +51,8 @@ static inline long kernel(long number, long a, long b, long c, long d, long e, l
 
 /* Values of the kernel's interface that no header without libc's own names. */
 enum { SIGNAL_ABORT = 6, SIGNAL_KILL = 9, CLOCK_STEADY = 1, PROTECTION_READ_WRITE = 3, MAPPING_SHARED = 1 };
+enum { MAPPING_PRIVATE_ANONYMOUS = 0x22, ADVICE_WIPE_ON_FORK = 18, FUTEX_WAIT_SHARED = 0, FUTEX_WAKE_SHARED = 1 };
+enum { SEEK_FROM_HERE = 1, PWRITEV2_DSYNC = 2, PWRITEV2_SYNC = 4, PWRITEV2_APPEND = 16, RENAME_WHITEOUT_FLAG = 4 };
 
 static inline long kernel_openat(int folder, const char *path, int flags, unsigned mode)
 {
@@ -75,6 +77,11 @@ static inline long kernel_write(int fd, const void *buffer, size_t size)
 static inline long kernel_fstat(int fd, struct stat *status)
 {
     return kernel(__NR_fstat, fd, (long)status, 0, 0, 0, 0);
+}
+
+static inline long kernel_seek(int fd, long offset, int from)
+{
+    return kernel(__NR_lseek, fd, offset, from, 0, 0, 0);
 }
 
 static inline long kernel_readlink(const char *path, char *buffer, size_t size)

@@ -8,6 +8,10 @@
 #include "load.h"
 
 #include "kernel.h"
+#include "lock.h"
+#include "names.h"
+#include "recorder.h"
+#include "text.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,7 +20,7 @@
 #error "build with -DCHAOS_SOURCE_SHA256=\"...\", the hash of the sources; chaos/faults/disk/build.py does"
 #endif
 
-enum { PATH_BYTES = 4096, LINE_BYTES = PATH_BYTES + 256 };
+enum { LINE_BYTES = PATH_BYTES + 256 };
 
 /* Found in the library's bytes by the harness, which must not load the library to ask it. */
 #define MARK "chaosfs-source-sha256:"
@@ -26,26 +30,17 @@ static const char variable[] = "CHAOS_SHIM_CONTROL=";
 
 static _Atomic(struct control *) mapped;
 
-static size_t append(char *line, size_t length, const char *text)
-{
-    while (*text != '\0' && length < LINE_BYTES - 2) {
-        line[length++] = *text++;
-    }
-    return length;
-}
-
 static _Noreturn void refuse(const char *path, const char *reason)
 {
     char line[LINE_BYTES];
-    size_t length = append(line, 0, "chaosfs: ");
+    size_t length = text_add(line, 0, sizeof line, "chaosfs: ");
     if (path != NULL) {
-        length = append(line, length, "CHAOS_SHIM_CONTROL=");
-        length = append(line, length, path);
-        length = append(line, length, " ");
+        length = text_add(line, length, sizeof line, "CHAOS_SHIM_CONTROL=");
+        length = text_add(line, length, sizeof line, path);
+        length = text_add(line, length, sizeof line, " ");
     }
-    length = append(line, length, reason);
-    length = append(line, length, "; this program was to run under the file shim, so it ends here");
-    line[length++] = '\n';
+    length = text_add(line, length, sizeof line, reason);
+    length = text_add(line, length, sizeof line, "; this program was to run under the file shim, so it ends here\n");
     kernel_write(2, line, length);
     kernel(__NR_exit_group, EXIT_UNFAULTED, 0, 0, 0, 0, 0);
     for (;;) {
@@ -120,6 +115,15 @@ static unsigned digit_value(char digit)
     return (unsigned)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
 }
 
+static void announce_to_log(struct control *control)
+{
+    char program[PATH_BYTES];
+    const long size = kernel_readlink("/proc/self/exe", program, sizeof program - 1);
+    program[size > 0 ? size : 0] = '\0';
+    recording_lock_disown(control);
+    record_event(control, KIND_ATTACH, program);
+}
+
 static void announce(struct control *control)
 {
     const char *digits = source_mark + sizeof MARK - 1;
@@ -141,6 +145,9 @@ struct control *attached(void)
         }
         control = map_control(path);
         announce(control);
+        if (is_recording(control)) {
+            announce_to_log(control);
+        }
         atomic_store_explicit(&mapped, control, memory_order_release);
     }
     return control;
