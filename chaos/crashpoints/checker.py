@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import resource
 import select
@@ -44,10 +45,9 @@ class Checker:
         self._said = folder / "said.txt"
         self._unread = b""
         folder.mkdir(parents=True, exist_ok=True)
-        self._stderr = os.open(self._said, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._stderr = os.open(self._said, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._prctl = libc.prctl if libc is not None else None
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
     def check(self, tree: Tree, promise: Promise) -> Observation:
         """Write the state out and let the target look at it. Raises HarnessError when the looking itself failed."""
@@ -130,6 +130,8 @@ class Checker:
                 self._prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
+            faulthandler.disable()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.dup2(self._stderr, 1)
             os.dup2(self._stderr, 2)
             if self._target.memory_bytes is not None:

@@ -38,7 +38,10 @@ class Budget:
 
 @dataclass
 class Counts:
-    """How many states were made, were different in what they hold, and were looked at, by kind."""
+    """How many states were made, were different in what they hold, and were looked at, by kind.
+
+    again_*: states that a crash during one of the `recoveries` leaves. fresh: those looked at now, in `seconds`.
+    """
 
     made: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     unique: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -46,6 +49,7 @@ class Counts:
     again_unique: int = 0
     again_looked: int = 0
     recoveries: int = 0
+    fresh: int = 0
     seconds: float = 0.0
 
 
@@ -85,6 +89,7 @@ def explore(plan: Plan, known: Sequence[Result], ledger: Ledger, tell: Tell) -> 
         for found in _look(plan, pool, order[:limit], began):
             results += found
             ledger.note(found)
+            counts.fresh += len(found)
             for result in found:
                 counts.looked[kinds[result.digest]] += 1
         counts.seconds = time.monotonic() - began

@@ -9,7 +9,6 @@ import msgspec
 
 from chaos.crashpoints.promises import Promise
 
-
 _GAP = "although later ones are there"
 _ALIKE = 60
 
@@ -24,26 +23,6 @@ class Outcome(StrEnum):
     PARTIAL = "partial transaction"
     LOST = "acknowledged data lost"
     OK = "ok"
-
-
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target found in a state after its recovery.
-
-    found: the transactions that are there whole, with their exact payload. partial: those that are there in part, and
-    how. counter: what the store itself says about how many there are, None when it does not say. problems: what the
-    integrity checks found, an index that disagrees with its table among them. refused: why the store could not be
-    opened or read. stuck: why it could not go on: write more, close, and be opened again. killed, hung: how the
-    process that looked ended, if not by itself.
-    """
-
-    found: tuple[str, ...] = ()
-    partial: dict[str, str] = {}
-    counter: int | None = None
-    problems: tuple[str, ...] = ()
-    refused: str | None = None
-    stuck: str | None = None
-    killed: str | None = None
-    hung: str | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +46,27 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.outcome}: {re.sub(r'0x[0-9a-f]+|[0-9]+', 'N', first)[:_ALIKE]}"
 
 
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target found in a state after its recovery.
+
+    found: the transactions that are there whole, with their exact payload. partial: those that are there in part, and
+    how. counter: what the store itself says about how many there are, None when it does not say. problems: what the
+    integrity checks found, an index that disagrees with its table among them. refused: why the store could not be
+    opened or read. stuck: why it could not go on: write more, close, and be opened again. killed, hung: how the
+    process that looked ended, if not by itself. judged: the verdict of a check that knows the promise itself.
+    """
+
+    found: tuple[str, ...] = ()
+    partial: dict[str, str] = {}
+    counter: int | None = None
+    problems: tuple[str, ...] = ()
+    refused: str | None = None
+    stuck: str | None = None
+    killed: str | None = None
+    hung: str | None = None
+    judged: Judgement | None = None
+
+
 def judge(seen: Observation, promise: Promise) -> Judgement:
     """Hold what was seen against what was promised; the worst outcome wins."""
     plain = (
@@ -78,6 +78,8 @@ def judge(seen: Observation, promise: Promise) -> Judgement:
     for outcome, detail in plain:
         if detail is not None:
             return Judgement(outcome=outcome, detail=detail)
+    if seen.judged is not None:
+        return seen.judged
     found = set(seen.found)
     unasked = sorted(found - (promise.begun - promise.aborted), key=_natural)
     if unasked:

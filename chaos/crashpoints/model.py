@@ -17,7 +17,7 @@ from chaos.crashpoints.content import Content, File, Length, Missing, Write
 from chaos.crashpoints.names import ROOT, Folder, Key, Link, NameChange, Names, Node, View, find, split, walk
 from chaos.crashpoints.snapshot import Tree
 from chaos.errors import ChaosError
-from chaos.faults.disk.oplog import DROPPED, LIED, Kind, Operation
+from chaos.faults.disk.oplog import DROPPED, LIED, UNNAMED, Kind, Operation
 
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16  # fallocate(2)
 _NOREPLACE, _EXCHANGE = 1, 2  # renameat2(2)
@@ -171,6 +171,9 @@ class Disk:
     def _open(self, operation: Operation) -> None:
         if operation.flags & os.O_TMPFILE == os.O_TMPFILE:
             raise LogGap("a file without a name (O_TMPFILE) is not modelled")
+        if operation.kind is Kind.ADOPT and operation.flags & UNNAMED:
+            self._handles[operation.clock] = File()  # deleted before: no state shows it
+            return
         node = find(self.names.current, split(operation.name))
         if node is None and operation.name.endswith("/"):
             node = self._make_folder(operation.name)
@@ -181,6 +184,8 @@ class Disk:
             self._rename_to((self._key(operation.name), node))
         if isinstance(node, File) and operation.flags & os.O_TRUNC and operation.kind is Kind.OPEN and node.data:
             node.change(Length(self._index, 0))
+        if operation.kind is Kind.ADOPT and isinstance(node, File) and operation.size != len(node.data):
+            raise LogGap(f"{operation.name!r} has {operation.size} bytes, and {len(node.data)} were written")
         self._handles[operation.clock] = node
 
     def _write(self, operation: Operation) -> None:
@@ -245,7 +250,8 @@ class Disk:
         self._rename_to((self._key(operation.name), left), (self._key(operation.other), node))
 
     def _link(self, operation: Operation) -> None:
-        self._rename_to((self._key(operation.other), self._named(operation.name)))
+        node = self._opened(operation) if operation.handle else self._named(operation.name)
+        self._rename_to((self._key(operation.other), node))
 
     def _symlink(self, operation: Operation) -> None:
         self._rename_to((self._key(operation.name), Link(operation.other)))

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chaos.faults.disk.oplog import Kind, Operation
-
-MARKER_FOLDER = ".chaos-marker"
+from chaos.faults.disk.oplog import Kind, Operation, marker_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Teller:
 
     def __init__(self, data: Path) -> None:
         """Nothing is told yet."""
-        self._folder = data / MARKER_FOLDER
+        self._data = data
 
     def begin(self, name: str) -> None:
         """Say that the transaction may now take effect."""
@@ -67,7 +65,7 @@ class Teller:
 
     def _tell(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            (self._folder / text).unlink()  # never exists; the shim sees the call
+            marker_path(self._data, text).unlink()  # the shim sees the call; without it there is no such file
 
 
 def promises(operations: Iterable[Operation], first: Promise = Promise()) -> list[Promise]:

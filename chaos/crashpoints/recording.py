@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,11 +75,6 @@ def run_recorded(
         control.stop_recording()
     words = " ".join(said.read_text(errors="replace").split())[-_SAID_MAX:]
     return read_log(log), status, words
-
-
-def victim_command(target: str, act: str, data: Path) -> list[str]:
-    """Return the command of a built-in target's recorded process."""
-    return [sys.executable, "-P", "-m", "chaos.crashpoints.victim", target, act, str(data)]
 
 
 def relevant(operations: Sequence[Operation], ignored: Sequence[str]) -> list[Operation]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos._seeds import stream
-from chaos.crashpoints import recipes, snapshot, targets
+from chaos.crashpoints import recipes, snapshot, states
 from chaos.crashpoints.bench import Bench, Candidate, Case, Recording, Result
 from chaos.crashpoints.judge import Judgement, Observation
 from chaos.crashpoints.recipes import Recipe
-from chaos.crashpoints.recording import relevant, run_recorded, victim_command
+from chaos.crashpoints.recording import relevant, run_recorded
 from chaos.faults.disk.oplog import read_log, write_log
 
 LOG_FOLDER = "recoveries"
@@ -32,7 +32,7 @@ def inner_bench(bench: Bench, recipe: Recipe, folder: Path, kept: Path) -> Bench
         shutil.rmtree(work, ignore_errors=True)
         snapshot.clear(data)
         snapshot.write(start, data)
-        command = victim_command(targets.spelled(bench.target), "recover", data)
+        command = bench.target.command("recover", data)
         everything, _, _ = run_recorded(command, data, work, limit_s=bench.target.limit_s)
         operations = relevant(everything, bench.target.ignored)
         kept.mkdir(exist_ok=True)
@@ -47,7 +47,9 @@ def crash_again(bench: Bench, recipe: Recipe, count: int, folder: Path, kept: Pa
     Returns the results, their recipes beginning with this one, and how many different states there are.
     """
     inner = inner_bench(bench, recipe, folder, kept)
-    candidates, _ = inner.candidates(range(len(inner.recording.operations) + 1))
+    everything, _ = inner.candidates(range(1, len(inner.recording.operations) + 1))
+    unchanged = inner.recording.start.without(states.ignoring(bench.target.ignored)).digest
+    candidates = [one for one in everything if one.digest != unchanged]
     chosen = _sample(candidates, count, bench.seed, str(recipe))
     cases = [
         (Case(one.digest, [(one.recipe, one.promise)]), recipes.parse(one.recipe))

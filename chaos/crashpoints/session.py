@@ -21,9 +21,13 @@ from chaos.crashpoints.ledger import Header, Ledger
 from chaos.crashpoints.promises import Promise
 from chaos.crashpoints.scratch import scratch
 from chaos.crashpoints.targets.base import Target
+from chaos.crashpoints.targets.command import CommandTarget
 from chaos.errors import PlanError, Problem
 from chaos.exit_codes import ExitCode
 from chaos.faults.disk.oplog import Kind, read_log, write_log
+
+AGAIN_STATES = 24
+"""How many states of each recovery are looked at."""
 
 _LOG, _START, _SUMMARY = "operations.log", "start", "explore.json"
 
@@ -38,7 +42,7 @@ class Options:
     out: Path
     budget: Budget = Budget()  # noqa: RUF009  # frozen
     draws: int = 6
-    again: tuple[int, int] = (4, 24)
+    again: tuple[int, int] = (4, AGAIN_STATES)
     limit_s: float | None = None
     ignore_syncs: bool = False
     command: tuple[str, ...] = ()
@@ -63,7 +67,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: int = 0
     recovery_states: int = 0
     recovery_states_looked_at: int = 0
-    seconds: float = 0.0
+    states_per_second: float = 0.0
     findings: list[findings.Finding] = []
 
 
@@ -123,13 +127,15 @@ def look_again(folder: Path, state: str, limit_s: float | None) -> tuple[int, li
 
 
 def target_of(header: Header) -> Target:
-    """Return the target that a header names."""
+    """Return the target that a header names. Raises PlanError when it names none."""
+    if header.target == CommandTarget.name:
+        return CommandTarget(tuple(header.command), header.check, header.data)
     return targets.make(header.target)
 
 
 def _header(options: Options) -> Header:
     return Header(
-        target=targets.spelled(targets.make(options.target)),
+        target=options.target if options.command else targets.make(options.target).spelled,
         seed=options.seed,
         draws=options.draws,
         ignore_syncs=options.ignore_syncs,
@@ -143,8 +149,9 @@ def _record(header: Header, target: Target, folder: Path, place: Path) -> Record
     """Run the workload and store the log and the folder it began with."""
     data = place / "data"
     data.mkdir()
+    target.prepare(data)
     start = snapshot.read(data)
-    command = recording.victim_command(header.target, "work", data)
+    command = target.command("work", data)
     everything, status, words = recording.run_recorded(command, data, place / "recording")
     write_log(folder / "raw.log", everything)
     operations = recording.relevant(everything, target.ignored)
@@ -236,7 +243,7 @@ def _summary(
         recoveries=counts.recoveries,
         recovery_states=counts.again_unique,
         recovery_states_looked_at=counts.again_looked,
-        seconds=round(counts.seconds, 3),
+        states_per_second=round(counts.fresh / counts.seconds, 1) if counts.seconds else 0.0,
         findings=gathered,
     )
 

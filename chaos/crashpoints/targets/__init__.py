@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from chaos.crashpoints.targets.base import Target
+from chaos.crashpoints.targets.base import BuiltIn
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
 from chaos.errors import PlanError, Problem
 
-KINDS: Mapping[str, Any] = {kind.name: kind for kind in (SQLiteTarget,)}
+KINDS: Mapping[str, type[BuiltIn]] = {kind.name: kind for kind in (SQLiteTarget,)}
 """Every target's class by its name."""
 
 
-def make(text: str) -> Target:
+def make(text: str) -> BuiltIn:
     """Return the target of `name` or `name:option=value,...`. Raises PlanError, telling every mistake."""
     name, _, rest = text.partition(":")
     kind = KINDS.get(name)
@@ -33,14 +32,7 @@ def make(text: str) -> Target:
         options[option] = value
     if problems:
         raise PlanError(problems)
-    make_it: Callable[[Mapping[str, str]], Target] = kind
-    return make_it(options)
-
-
-def spelled(target: Target) -> str:
-    """Return the text that `make` reads."""
-    chosen = ",".join(f"{option}={value}" for option, value in target.options.items() if value)
-    return f"{target.name}:{chosen}" if chosen else target.name
+    return kind(options)
 
 
 def _problem(text: str, why: str) -> Problem:

@@ -16,7 +16,7 @@ from typing import ClassVar
 from chaos.crashpoints.judge import Observation
 from chaos.crashpoints.promises import Promise, Teller
 from chaos.crashpoints.targets import entries
-from chaos.crashpoints.targets.base import text_of
+from chaos.crashpoints.targets.base import BuiltIn, text_of
 
 _SLOTS = 5
 _SCHEMA = (
@@ -29,7 +29,7 @@ _SCHEMA = (
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-class SQLiteTarget:
+class SQLiteTarget(BuiltIn):
     """One database file and one connection."""
 
     name: ClassVar[str] = "sqlite"
@@ -38,16 +38,8 @@ class SQLiteTarget:
         "synchronous": ("full", "extra", "normal", "off"),
         "transactions": (),
     }
-    ignored = ("*-shm",)
-    limit_s = 20.0
-    memory_bytes = None
-    reads_promise = False
-    batch = 16
-
-    def __init__(self, options: Mapping[str, str]) -> None:
-        """Take the options as checked by `targets.make`."""
-        self.options = options
-        self._count = int(options.get("transactions") or 16)
+    ignored: tuple[str, ...] = ("*-shm",)
+    batch: int = 16
 
     def demand(self) -> None:
         """SQLite is part of Python."""
@@ -55,7 +47,7 @@ class SQLiteTarget:
     def preload(self) -> None:
         """Let the library set itself up once."""
         sqlite3.connect(":memory:").close()
-        for number in range(self._count + 2):
+        for number in range(self.count + 2):
             entries.rows(number)
 
     def work(self, data: Path, teller: Teller) -> None:
@@ -65,8 +57,8 @@ class SQLiteTarget:
             teller.begin(entries.SCHEMA)
             self._create(connection)
             teller.acknowledged(entries.SCHEMA)
-            for number in range(1, self._count + 1):
-                if number == self._count // 2:
+            for number in range(1, self.count + 1):
+                if number == self.count // 2:
                     teller.phase("checkpoint")
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                     teller.phase("after the checkpoint")
