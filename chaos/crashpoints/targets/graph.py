@@ -47,6 +47,7 @@ class _Engine:
         self._connection = module.Connection(self._database)
 
     def run(self, cypher: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        """Run one statement and return its rows."""
         result = self._connection.execute(cypher, dict(parameters or {}))
         try:
             return [list(row) for row in result.get_all()]
@@ -54,6 +55,7 @@ class _Engine:
             result.close()
 
     def close(self) -> None:
+        """Close the connection, then the database."""
         self._connection.close()
         self._database.close()
 
