@@ -7,6 +7,7 @@ the BLAKE2b hashes of all blocks, each salted with its place. Nobody makes colli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 BLOCK = 4096
@@ -45,6 +46,19 @@ class Blocks:
     def to_bytes(self) -> bytes:
         """Return all bytes."""
         return b"".join(self._blocks)
+
+    def runs(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the stretches that are not zeros, each with its offset: what a sparse file has to be written."""
+        first: int | None = None
+        for index, block in enumerate(self._blocks):
+            empty = block == _ZEROS
+            if empty and first is not None:
+                yield first * BLOCK, b"".join(self._blocks[first:index])
+                first = None
+            elif not empty and first is None:
+                first = index
+        if first is not None:
+            yield first * BLOCK, b"".join(self._blocks[first:])
 
     def read(self, offset: int, count: int) -> bytes:
         """Return the bytes [offset, offset + count), as many of them as there are."""

@@ -15,6 +15,7 @@ from chaos.crashpoints import snapshot, states
 from chaos.crashpoints.bench import Recording
 from chaos.crashpoints.model import Disk, LogGap
 from chaos.crashpoints.promises import Promise
+from chaos.crashpoints.targets.base import Target
 from chaos.errors import ChaosError, EnvironmentUnavailable, HarnessError
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
@@ -93,12 +94,12 @@ def relevant(operations: Sequence[Operation], ignored: Sequence[str]) -> list[Op
     return kept
 
 
-def trusted(start: snapshot.Tree, operations: Sequence[Operation], data: Path, ignored: Sequence[str]) -> Recording:
+def trusted(start: snapshot.Tree, operations: Sequence[Operation], data: Path, target: Target) -> Recording:
     """Return the recording of a workload that has ended in `data`, once replaying it gives that folder byte for byte.
 
     Raises NoVerdict when it does not, or when the log has a gap: then something went past the shim.
     """
-    skip = states.ignoring(ignored)
+    skip = states.ignoring(target.ignored)
     disk = Disk(start)
     try:
         for index, operation in enumerate(operations):
@@ -109,7 +110,12 @@ def trusted(start: snapshot.Tree, operations: Sequence[Operation], data: Path, i
     if different:
         shown = ", ".join(different[:_SHOWN])
         raise NoVerdict(f"replaying the recording does not give the folder: {shown} differ; something went unseen")
-    return Recording(start, operations, Promise())
+    return Recording(start, operations, first_promise(target))
+
+
+def first_promise(target: Target) -> Promise:
+    """Return what is promised when the workload begins."""
+    return Promise(frozenset(target.prepared), frozenset(target.prepared))
 
 
 def without_syncs(operations: Sequence[Operation]) -> list[Operation]:

@@ -18,7 +18,6 @@ from chaos.crashpoints.checker import Checker
 from chaos.crashpoints.content import digest
 from chaos.crashpoints.explorer import Budget, Counts, Plan, Tell
 from chaos.crashpoints.ledger import Header, Ledger
-from chaos.crashpoints.promises import Promise
 from chaos.crashpoints.scratch import scratch
 from chaos.crashpoints.targets.base import Target
 from chaos.crashpoints.targets.command import CommandTarget
@@ -94,7 +93,7 @@ def resume(folder: Path, options: Options, tell: Tell) -> Summary:
     header, known = ledger.read(folder)
     target = target_of(header)
     target.demand()
-    recorded = _stored(folder, header)
+    recorded = _stored(folder, header, target)
     with scratch(folder) as place:
         return _explore(options, header, recorded, (folder, place), known, Ledger(folder / ledger.NAME), tell)
 
@@ -108,7 +107,7 @@ def look_again(folder: Path, state: str, limit_s: float | None) -> tuple[int, li
         chain = recipes.parse(state)
     except ValueError as error:
         raise PlanError([Problem(str(folder), 0, str(error), "copy the line from a finding", "bad-state")]) from error
-    recorded = _stored(folder, header)
+    recorded = _stored(folder, header, target)
     if max(one.boundary for one in chain[:1]) > len(recorded.operations):
         why = f"state={state!r} lies beyond the {len(recorded.operations)} operations"
         raise PlanError([Problem(str(folder), 0, why, "copy the line from a finding", "bad-state")])
@@ -157,7 +156,7 @@ def _record(header: Header, target: Target, folder: Path, place: Path) -> Record
     operations = recording.relevant(everything, target.ignored)
     if status != 0:
         raise recording.NoVerdict(f"the workload ended with status {status}: {words}")
-    recorded = recording.trusted(start, operations, data, target.ignored)
+    recorded = recording.trusted(start, operations, data, target)
     write_log(folder / _LOG, operations)
     (folder / "raw.log").unlink()
     (folder / _START).mkdir()
@@ -166,12 +165,12 @@ def _record(header: Header, target: Target, folder: Path, place: Path) -> Record
     return _with_lies(recorded, header)
 
 
-def _stored(folder: Path, header: Header) -> Recording:
+def _stored(folder: Path, header: Header, target: Target) -> Recording:
     operations = read_log(folder / _LOG)
     if digest((folder / _LOG).read_bytes()).hex() != header.log_digest:
         why = "is not the recording that the ledger belongs to"
         raise PlanError([Problem(str(folder / _LOG), 0, why, "explore anew", "malformed-log")])
-    return _with_lies(Recording(snapshot.read(folder / _START), operations, Promise()), header)
+    return _with_lies(Recording(snapshot.read(folder / _START), operations, recording.first_promise(target)), header)
 
 
 def _with_lies(recorded: Recording, header: Header) -> Recording:

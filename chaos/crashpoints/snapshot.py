@@ -73,11 +73,19 @@ def write(tree: Tree, folder: Path) -> None:
     for path, content in tree.files.items():
         descriptor = os.open(base + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            left = memoryview(content.data)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            _fill(descriptor, content)
         finally:
             os.close(descriptor)
+
+
+def _fill(descriptor: int, content: Content) -> None:
+    """Write a new file, with holes where it has pages of zeros: graph engines preallocate thousands of them."""
+    for offset, data in content.blocks.runs():
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(descriptor, left, offset)
+            left, offset = left[written:], offset + written
+    os.ftruncate(descriptor, content.blocks.size)
 
 
 def clear(folder: Path) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from chaos.crashpoints.targets.base import BuiltIn
 from chaos.crashpoints.targets.graph import KuzuTarget, LadybugTarget
+from chaos.crashpoints.targets.redis import RedisTarget
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
 from chaos.errors import PlanError, Problem
 
-KINDS: Mapping[str, type[BuiltIn]] = {kind.name: kind for kind in (SQLiteTarget, KuzuTarget, LadybugTarget)}
+KINDS: Mapping[str, type[BuiltIn]] = {
+    kind.name: kind for kind in (SQLiteTarget, KuzuTarget, LadybugTarget, RedisTarget)
+}
 """Every target's class by its name."""
 
 

@@ -22,7 +22,8 @@ class Target(Protocol):
     limit_s: how long looking at one state may take. memory_bytes: address space that the looking may use, None for
     no bound. reads_promise: whether what is observed depends on the promise, and not on the state alone. batch: how
     many states one process may look at, one after the other; more than 1 only for a store that keeps nothing between.
-    thorough_every: of how many states, chosen by their hash, one is looked at thoroughly; 1 means all.
+    thorough_every: of how many states, chosen by their hash, one is looked at thoroughly; 1 means all. prepared: the
+    transactions that `prepare` has put there.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Target(Protocol):
     reads_promise: bool
     batch: int
     thorough_every: int
+    prepared: tuple[str, ...]
 
     def demand(self) -> None:
         """Raise EnvironmentUnavailable when the store is not here. Starts nothing."""
@@ -63,6 +65,7 @@ class BuiltIn:
     reads_promise: bool = False
     batch: int = 1
     thorough_every: int = 1
+    prepared: tuple[str, ...] = ()
 
     default_count: ClassVar[int] = 16
 

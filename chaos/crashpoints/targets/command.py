@@ -44,6 +44,7 @@ class CommandTarget:
     reads_promise = True
     batch = 1
     thorough_every = 1
+    prepared: tuple[str, ...] = ()
 
     def __init__(self, command: tuple[str, ...], check: str | None, data: str | None) -> None:
         """Keep the words. `data` is a folder whose content the work begins with. Raises PlanError without a check."""

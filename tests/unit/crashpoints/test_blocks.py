@@ -37,6 +37,10 @@ def test_blocks_behave_like_bytes(changes):
         assert held.size == len(expected)
         assert held.read(100, BLOCK) == expected[100 : 100 + BLOCK]
         assert held.digest == Blocks(expected).digest
+        sparse = bytearray(len(expected))
+        for offset, data in held.runs():
+            sparse[offset : offset + len(data)] = data
+        assert sparse == expected
 
 
 def test_other_contents_have_other_hashes():

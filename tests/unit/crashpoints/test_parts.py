@@ -17,6 +17,8 @@ from chaos.crashpoints.targets import entries
 from chaos.errors import HarnessError, PlanError
 from chaos.faults.disk.oplog import LIED, Kind, Operation
 
+SQLITE = targets.make("sqlite")
+
 
 def _result(recipe: str, outcome: Outcome = Outcome.LOST, detail: str = "without 1") -> Result:
     judgement = Judgement(outcome=outcome, detail=detail)
@@ -111,12 +113,12 @@ def test_a_recording_that_does_not_explain_its_folder_is_refused(tmp_path: Path)
         Operation(Kind.WRITE, 2, handle=1, name="a", offset=0, payload=b"seen"),
     ]
     with pytest.raises(NoVerdict, match="a differ"):
-        recording.trusted(Tree(), log, tmp_path, ())
+        recording.trusted(Tree(), log, tmp_path, SQLITE)
     with pytest.raises(NoVerdict, match="gap"):
-        recording.trusted(Tree(), log[1:], tmp_path, ())
+        recording.trusted(Tree(), log[1:], tmp_path, SQLITE)
     (tmp_path / "a").write_bytes(b"seen")
-    assert recording.trusted(Tree(), log, tmp_path, ()).start == Tree()
-    assert recording.trusted(Tree({"b": Content.of(b"")}), log, tmp_path, ("b",)).operations == log
+    assert recording.trusted(Tree(), log, tmp_path, SQLITE).start == Tree()
+    assert recording.trusted(Tree({"b-shm": Content.of(b"")}), log, tmp_path, SQLITE).operations == log
 
 
 def test_ignored_syncs_are_lies():
