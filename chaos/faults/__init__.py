@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from chaos.faults.base import Fault
 from chaos.faults.container import MemoryLimit, NetworkDisconnect, Restart, SlowStart, Stop
-from chaos.faults.disk.faults import DiskDelay, DiskError, DiskFull, KillAtCall, ShortWrite
+from chaos.faults.disk.faults import (
+    BitRot,
+    DiskDelay,
+    DiskError,
+    DiskFull,
+    FsyncFails,
+    FsyncLies,
+    KillAtCall,
+    LostWrite,
+    MisdirectedWrite,
+    ShortRead,
+    ShortWrite,
+    TornWrite,
+)
 from chaos.faults.network import (
     Bandwidth,
     Cut,
@@ -34,6 +47,7 @@ from chaos.faults.process import Kill, Pause
 
 __all__ = [
     "Bandwidth",
+    "BitRot",
     "Cut",
     "Delay",
     "Disconnect",
@@ -46,13 +60,17 @@ __all__ = [
     "Fault",
     "Flapping",
     "Forge",
+    "FsyncFails",
+    "FsyncLies",
     "Hold",
     "Kill",
     "KillAtCall",
     "Latency",
     "Limit",
     "Loss",
+    "LostWrite",
     "MemoryLimit",
+    "MisdirectedWrite",
     "NetworkDisconnect",
     "Noop",
     "OnCommand",
@@ -62,6 +80,7 @@ __all__ = [
     "ResetOnAccept",
     "Restart",
     "Seen",
+    "ShortRead",
     "ShortWrite",
     "Slicer",
     "SlowAccept",
@@ -69,4 +88,5 @@ __all__ = [
     "SlowStart",
     "Stop",
     "Timeout",
+    "TornWrite",
 ]

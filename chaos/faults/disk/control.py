@@ -20,7 +20,7 @@ from chaos.errors import HarnessError
 from chaos.faults.base import Evidence
 from chaos.faults.disk import layout
 from chaos.faults.disk.layout import Action
-from chaos.faults.disk.rules import Injected, count, decode, encode, evidence_of, generation_of, within
+from chaos.faults.disk.rules import DECLARED_FIELDS, Injected, count, decode, encode, evidence_of, generation_of, within
 
 
 class Control:
@@ -117,7 +117,7 @@ class Control:
 
         Only the last `layout.PID_COUNT` processes are remembered.
         """
-        return pid in self._file.pids[: min(self.attached, layout.PID_COUNT)]
+        return pid in (entry & 0xFFFFFFFF for entry in self._file.pids[: min(self.attached, layout.PID_COUNT)])
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -139,8 +139,8 @@ class Control:
         """Put a rule in a free slot; it acts from the next matching call on.
 
         `rule` holds "action" (an `Action` in lower case), "calls" (families or names, see `calls.table`), "path" (a
-        glob on the root-relative name: `*` any characters, `/` too, `?` one), and as the action needs: "error" (errno),
-        "delay_s" (delay), "keep_bytes" (short), "budget_bytes" (full); optionally "nth" and "count" (0 = all).
+        glob on the root-relative name: `*` any characters, `/` too, `?` one), and what the action needs, see
+        `rules.encode`; optionally "nth" and "count" (0 = all), "probability" with "seed", and "offsets".
 
         Raises ValueError for a value out of range, HarnessError when the id is in use or no slot is free.
         """
@@ -155,7 +155,7 @@ class Control:
             target = self._file.rules[slot]
             # The counters remember the slot's last generation, so the next one is always new to the victims too.
             generation = (generation_of(target) % layout.GENERATION_MAX) + 1
-            for name in ("calls", "nth", "count", "amount", "action", "error", "id", "glob"):
+            for name in DECLARED_FIELDS:
                 setattr(target, name, getattr(entry, name))
             target.checksum = layout.checksum(target, generation)
             budget = int(rule.get("budget_bytes", 0)) if action is Action.FULL else 0
@@ -163,6 +163,7 @@ class Control:
         with self._lock():  # a second time: the stores above must be seen before the one that arms
             target.generation = generation
             self._file.armed |= 1 << slot
+            self._file.edits += 1
 
     def disarm(self, rule_id: str) -> dict[str, int | float | str]:
         """Take the rule back and return its counters; {} when no such rule is armed, so it is idempotent.
@@ -178,6 +179,7 @@ class Control:
             evidence = evidence_of(rule, rule.generation)
             self._file.armed &= ~(1 << slot)
             rule.generation = 0
+            self._file.edits += 1
             return evidence
 
     def evidence(self, rule_id: str) -> dict[str, int | float | str]:

@@ -26,6 +26,8 @@ struct entry {
     _Atomic uint64_t recording;
     _Atomic uint64_t handle;
     _Atomic uint32_t flags;
+    _Atomic uint64_t spared; /* the edit number of the rules of which none means the name ... */
+    _Atomic uint64_t spared_state; /* ... while the entry was in this state */
     _Atomic uint64_t length;
     _Atomic uint64_t words[NAME_WORDS];
 };
@@ -112,6 +114,7 @@ static bool copy(struct entry *entry, uint64_t seen, struct file *file)
     file->opening.recording = get(&entry->recording);
     file->opening.handle = get(&entry->handle);
     file->opening.flags = atomic_load_explicit(&entry->flags, memory_order_relaxed);
+    file->state = seen;
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&entry->state, memory_order_relaxed) == seen;
 }
@@ -126,6 +129,7 @@ static bool resolve(const struct control *control, int fd, struct entry *entry, 
 {
     struct stat status;
     file->opening = unlogged;
+    file->state = 0;
     if (kernel_fstat(fd, &status) < 0) {
         return false; /* not open: the call itself will say so */
     }
@@ -160,6 +164,28 @@ bool file_of_descriptor(const struct control *control, int fd, struct file *file
         seen = atomic_load_explicit(&entry->state, memory_order_acquire);
     }
     return resolve(control, fd, kind_of(seen) == UNKNOWN ? entry : NULL, seen, file);
+}
+
+enum knowledge descriptor_knowledge(int fd, uint64_t edits)
+{
+    struct entry *entry = entry_of(fd);
+    const uint64_t state = entry == NULL ? 0 : atomic_load_explicit(&entry->state, memory_order_acquire);
+    if (kind_of(state) != INSIDE) {
+        return KNOWN_TO_NOBODY;
+    }
+    /* Stored with the state it was found in, so that a number's next file does not inherit it. */
+    return edits != 0 && get(&entry->spared) == edits && get(&entry->spared_state) == state ? KNOWN_SPARED
+                                                                                           : KNOWN_INSIDE;
+}
+
+void descriptor_spared(int fd, const struct file *file, uint64_t edits)
+{
+    struct entry *entry = entry_of(fd);
+    if (entry != NULL && file->state != 0) {
+        put(&entry->spared_state, 0);
+        atomic_store(&entry->spared, edits);
+        atomic_store(&entry->spared_state, file->state);
+    }
 }
 
 void descriptor_opened(int fd, const struct name *name, const struct opening *opening)

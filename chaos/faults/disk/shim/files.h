@@ -18,10 +18,23 @@ struct opening {
 struct file {
     struct name name;
     struct opening opening;
+    uint64_t state; /* of the descriptor's entry when it was looked up; 0: there was none */
 };
 
 /* Find the file open as `fd`; false when it is out of scope. A folder's name ends in "/". */
 bool file_of_descriptor(const struct control *control, int fd, struct file *file);
+
+/* What is known of a descriptor without a system call, and true but for what was done behind the hooks' back. */
+enum knowledge {
+    KNOWN_TO_NOBODY, /* or out of scope */
+    KNOWN_INSIDE,
+    KNOWN_SPARED, /* in scope, and no rule that was armed at edit number `edits` means its name */
+};
+
+enum knowledge descriptor_knowledge(int fd, uint64_t edits);
+
+/* Remember that no rule armed at edit number `edits`, which is not 0, means the name found for this descriptor. */
+void descriptor_spared(int fd, const struct file *file, uint64_t edits);
 
 /* Remember that `fd` was just opened under `name`. */
 void descriptor_opened(int fd, const struct name *name, const struct opening *opening);

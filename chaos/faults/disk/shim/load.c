@@ -7,9 +7,11 @@
  */
 #include "load.h"
 
+#include "files.h"
 #include "kernel.h"
 #include "lock.h"
 #include "names.h"
+#include "process.h"
 #include "recorder.h"
 #include "text.h"
 
@@ -29,6 +31,8 @@ __attribute__((used)) static const char source_mark[] = MARK CHAOS_SOURCE_SHA256
 static const char variable[] = "CHAOS_SHIM_CONTROL=";
 
 static _Atomic(struct control *) mapped;
+
+uint64_t attach_number;
 
 static _Noreturn void refuse(const char *path, const char *reason)
 {
@@ -122,6 +126,12 @@ static void announce_to_log(struct control *control)
     program[size > 0 ? size : 0] = '\0';
     recording_lock_disown(control);
     record_event(control, KIND_ATTACH, program);
+    for (int fd = 1; fd <= 2; fd++) {
+        struct file file;
+        if (file_of_descriptor(control, fd, &file)) {
+            record_taint(control, &file.name, "stdio may write to a file inherited as standard output");
+        }
+    }
 }
 
 static void announce(struct control *control)
@@ -131,7 +141,8 @@ static void announce(struct control *control)
         control->source_sha256[i] = (uint8_t)(digit_value(digits[2 * i]) << 4 | digit_value(digits[2 * i + 1]));
     }
     const uint64_t index = atomic_fetch_add(&control->attached, 1);
-    atomic_store(&control->pids[index % PID_COUNT], kernel_getpid());
+    attach_number = index;
+    atomic_store(&control->pids[index % PID_COUNT], own_identity().birth << 32 | kernel_getpid());
 }
 
 struct control *attached(void)
