@@ -7,6 +7,7 @@ import rich_click as click
 from chaos import __version__
 from chaos.cli.check import check
 from chaos.cli.doctor import doctor
+from chaos.cli.explore import explore
 from chaos.cli.heal import heal
 from chaos.cli.images import images
 from chaos.cli.list import list_experiments
@@ -27,5 +28,5 @@ def chaos() -> None:
     """
 
 
-for _verb in (run, list_experiments, validate, plan, check, show, heal, doctor, images, proxy):
+for _verb in (run, list_experiments, validate, plan, check, show, explore, heal, doctor, images, proxy):
     chaos.add_command(_verb)
