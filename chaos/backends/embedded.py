@@ -80,7 +80,7 @@ class EmbeddedEnvironment:
     async def start(self) -> None:
         """Start the server and the proxy side by side; raises EnvironmentUnavailable with the reason."""
         for name in ("sqlite", "graph", "redis"):
-            (self._data / name).mkdir(mode=0o700)
+            (self._data / name).mkdir(mode=0o700, exist_ok=True)
         self._server = RedisServer(
             find_server(),
             self._data / "redis",
@@ -129,6 +129,10 @@ class EmbeddedEnvironment:
             self._hold_down = True  # before the kill, or the keeper might be quicker than the fault
         os.kill(child.pid, number)
         return child.pid
+
+    def keep_redis_down(self) -> None:
+        """Keep the keeper from starting the server until `revive_redis`."""
+        self._hold_down = True
 
     async def redis_gone(self, pid: int, timeout_s: float) -> bool:
         """Wait for the end of a server process; False when the time ran out first."""

@@ -88,6 +88,9 @@ class Environment(Protocol):
         does not run.
         """
 
+    def keep_redis_down(self) -> None:
+        """Let nothing but `revive_redis` start the server again once it has ended."""
+
     async def redis_gone(self, pid: int, timeout_s: float) -> bool:
         """Wait until the process that had `pid` has ended; False when `timeout_s` ran out first."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chaos.faults.base import Fault
 from chaos.faults.container import MemoryLimit, NetworkDisconnect, Restart, SlowStart, Stop
 from chaos.faults.disk.faults import DiskDelay, DiskError, DiskFull, KillAtCall, ShortWrite
+from chaos.faults.disk.power import PowerLoss
 from chaos.faults.network import (
     Bandwidth,
     Cut,
@@ -58,6 +59,7 @@ __all__ = [
     "OnCommand",
     "Partition",
     "Pause",
+    "PowerLoss",
     "Refuse",
     "ResetOnAccept",
     "Restart",
