@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recording_support import Recorder
 
 from chaos.faults.disk import build, library
 from chaos.faults.disk.control import Control
@@ -57,6 +58,12 @@ def compile_program(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     return compile_it
 
 
+@pytest.fixture(scope="session")
+def raw_library(compile_program: Compile) -> Path:
+    """A library with `raw`, a system call that no hook sees."""
+    return compile_program(VICTIMS / "raw.c", flags=("-shared", "-fPIC"))
+
+
 class Sandbox:
     """A root with the folders of two stores, its control file, and a way to run programs under the shim."""
 
@@ -97,3 +104,14 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     box = Sandbox(tmp_path)
     yield box
     box.control.close()
+
+
+@pytest.fixture
+def recorder(sandbox, raw_library: Path, tmp_path: Path) -> Iterator[Recorder]:
+    """A recorder whose log is replayed at the end: it must give the folder that is there, and no taint."""
+    (sandbox.store / "old").write_bytes(b"0123456789")
+    sandbox.environment["RAW"] = str(raw_library)
+    recorder = Recorder(sandbox, tmp_path / "log")
+    yield recorder
+    sandbox.control.stop_recording()
+    assert recorder.forgive or recorder.replayed() == recorder.real()

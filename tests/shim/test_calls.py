@@ -49,7 +49,7 @@ SYMBOLS = _symbols()
 @pytest.fixture(scope="session")
 def victim(compile_program):
     """The compiled victim that makes one call several times."""
-    return compile_program(VICTIM, flags=("-ldl",))
+    return compile_program(VICTIM, VICTIM.with_name("raw.c"), flags=("-ldl",))
 
 
 def outcomes(sandbox, victim, symbol: Symbol, path: Path, count: int = 3) -> list[tuple[int, int]]:
@@ -86,7 +86,8 @@ def test_symbol(sandbox, victim, symbol: Symbol) -> None:
     assert sandbox.disarm() == {"calls_matched": 3, "calls_failed": 1}
     assert all(result >= 0 for result, _ in outcomes(sandbox, victim, symbol, sandbox.store / "file"))
     (record,) = sandbox.control.records()
-    assert (record.call, record.error, record.path) == (symbol.call, "EIO", "store/file")
+    assert (record.call, record.error) == (symbol.call, "EIO")
+    assert record.path.startswith("store/file")  # links have a second name, temporary files an ending
 
 
 @pytest.mark.parametrize("call", calls.table().calls, ids=lambda call: call.name)

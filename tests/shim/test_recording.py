@@ -7,63 +7,17 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from recording_support import PREAMBLE, Recorder
 from tests_support import wait_until
 
 from chaos.errors import HarnessError
 from chaos.faults.disk.oplog import DATA_ONLY, UNNAMED, Kind, Operation, encode, marker_path, read_log, write_log
-from chaos.faults.disk.replay import FolderState, apply
+from chaos.faults.disk.replay import FolderState
 
-PREAMBLE = """
-import ctypes, os, signal, socket, subprocess, sys, threading, fcntl, tempfile, time
-store, other, outside = sys.argv[1:4]
-libc = ctypes.CDLL(None, use_errno=True)
-def create(path, flags=0): return os.open(path, os.O_CREAT | os.O_RDWR | flags)
-def log_number(): return max(int(n) for n in os.listdir("/proc/self/fd") if n.isdigit())
-"""
-
-
-class Recorder:
-    """A sandbox with a log: runs code under it and reads what was recorded."""
-
-    def __init__(self, sandbox, path: Path) -> None:
-        """Snapshot the root and begin the log at `path`."""
-        self.sandbox = sandbox
-        self.path = path
-        self.before = FolderState.read(sandbox.root)
-        sandbox.control.record(path)
-
-    def run(self, code: str, **options: object) -> list[Operation]:
-        """Run code and return the log without the opens and closes of Python itself."""
-        sandbox = self.sandbox
-        done = sandbox.python(PREAMBLE + code, sandbox.store, sandbox.other, sandbox.root.parent, **options)
-        assert done.returncode == 0, done.stderr
-        return self.read()
-
-    def read(self) -> list[Operation]:
-        """Return the log as it is."""
-        return read_log(self.path)
-
-    def replayed(self) -> dict[str, bytes | str | None]:
-        """Return what the log makes of the folder as it was at the start."""
-        return apply(self.read(), self.before).contents()
-
-    def real(self) -> dict[str, bytes | str | None]:
-        """Return what the folder holds."""
-        return FolderState.read(self.sandbox.root).contents()
-
-
-@pytest.fixture
-def recorder(sandbox, tmp_path: Path) -> Iterator[Recorder]:
-    """A recorder whose log is replayed at the end: it must give the folder that is there, and no taint."""
-    (sandbox.store / "old").write_bytes(b"0123456789")
-    recorder = Recorder(sandbox, tmp_path / "log")
-    yield recorder
-    sandbox.control.stop_recording()
-    assert recorder.replayed() == recorder.real()
+pytestmark = pytest.mark.requires("compiler")
 
 
 def brief(operations: list[Operation]) -> list[tuple[object, ...]]:
@@ -220,9 +174,10 @@ def test_copies_are_one_open_file(recorder: Recorder, code: str) -> None:
 def test_adoption(recorder: Recorder) -> None:
     """A descriptor that no hook opened is adopted at its first change, under the name the file has then."""
     log = recorder.run("""
-fd = libc.syscall(257 if os.uname().machine == "x86_64" else 56, -100, (store + "/old").encode(), os.O_RDWR, 0)
+name = ctypes.create_string_buffer((store + "/old").encode())
+fd = raw(257 if OLD else 56, -100, ctypes.addressof(name), os.O_RDWR)
 os.rename(store + "/old", store + "/new"); os.pwrite(fd, b"x", 0); os.pwrite(fd, b"y", 1)
-os.unlink(store + "/new"); copy = libc.syscall(32 if os.uname().machine == "x86_64" else 23, fd); os.pwrite(copy, b"z", 2)
+os.unlink(store + "/new"); copy = raw(32 if OLD else 23, fd); os.pwrite(copy, b"z", 2)
 """)
     adopted = [one for one in log if one.kind is Kind.ADOPT]
     assert [(one.name, one.flags, one.size) for one in adopted] == [("store/new", 0, 10), ("store/new", UNNAMED, 10)]
@@ -260,7 +215,7 @@ HOSTILE = {
     "close": "number = log_number(); assert number >= 900\ntry: os.close(number); raise SystemExit(3)\nexcept OSError: pass",
     "close_range": "os.closerange(3, 5000)",
     "dup2": "fd = create(store + '/f'); number = log_number(); os.dup2(fd, number); os.write(number, b'a')",
-    "raw-close": "number = log_number(); libc.syscall(3 if os.uname().machine == 'x86_64' else 57, number); os.dup2(create(outside + '/f'), number)",
+    "raw-close": "number = log_number(); raw(3 if OLD else 57, number); os.dup2(create(outside + '/f'), number)",
     "fork": "pid = os.fork()\nif not pid: os.closerange(3, 5000); os.write(create(store + '/c'), b'x'); os._exit(0)\nos.waitpid(pid, 0)",
     "exec": "subprocess.run([sys.executable, '-c', 'import os, sys; os.write(os.open(sys.argv[1], os.O_CREAT | os.O_RDWR), b\"x\")', store + '/c'], check=True)",
     "spawn": "fd = create(store + '/s'); os.write(fd, b'1'); subprocess.run(['/bin/true'], stdout=fd, close_fds=True); os.write(fd, b'2')",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from engine_support import GRAPH_WORK, SQLITE_WORK, Server, server_program
+from tests_support import wait_until
 
 from chaos.faults.disk.oplog import Kind, Operation, read_log
 from chaos.faults.disk.replay import FolderState, apply
@@ -80,5 +81,26 @@ def test_server_log(replay: Replay) -> None:
             for number in range(20):
                 assert server.say(f"SET key{turn}-{number} {number}") == "+OK"
             assert server.say("SHUTDOWN NOSAVE") is None
-    assert [name for name in replay.differences() if not name.endswith(".rdb")] == []
+    assert replay.differences() == []
     assert replay.kinds(".incr.aof").count(Kind.WRITE) >= 40
+
+
+@pytest.mark.requires("redis")
+def test_server_snapshots(replay: Replay) -> None:
+    """The server's snapshot and the rewrite of its log, by forked children through stdio: every byte is recorded."""
+    with Server(replay.sandbox, server_program()) as server:
+        for number in range(200):
+            assert server.say(f"SET key{number} {'v' * (number + 1)}") == "+OK"
+        assert server.say("SAVE") == "+OK"
+        assert "+Background" in (server.say("BGREWRITEAOF") or "")
+        assert wait_until(lambda: "aof_rewrite_in_progress:0" in (server.say("INFO persistence") or ""), 20)
+        assert server.say("SET last 1") == "+OK"
+        assert "+Background" in (server.say("BGSAVE") or "")
+        assert wait_until(lambda: "rdb_bgsave_in_progress:0" in (server.say("INFO persistence") or ""), 20)
+        assert server.say("SHUTDOWN NOSAVE") is None
+    assert replay.differences() == []
+    written = sum(len(one.payload) for one in replay.operations() if one.kind is Kind.WRITE and "temp" in one.name)
+    snapshots = [path.stat().st_size for path in replay.sandbox.store.rglob("*.rdb")]
+    assert len(snapshots) == 2
+    assert written >= sum(snapshots)
+    assert len({one.pid for one in replay.operations() if one.kind is Kind.WRITE}) == 3

@@ -19,10 +19,13 @@
 static char buffer[SIZE];
 static struct iovec parts[2] = {{buffer, SIZE / 2}, {buffer + SIZE / 2, SIZE / 2}};
 
+long raw(long number, long a, long b, long c, long d, long e, long f);
+#define RAW(number, a, b, c, d) raw(number, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+
 static int raw_open(const char *path)
 {
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT, 0600);
-    syscall(SYS_pwrite64, fd, "12345678", SIZE, 0L);
+    int fd = (int)RAW(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT, 0600);
+    RAW(SYS_pwrite64, fd, "12345678", SIZE, 0L);
     return fd;
 }
 
@@ -39,10 +42,19 @@ typedef int (*at_two_paths)(int, const char *, int, const char *, ...);
 #define AS(type) ((type)symbol)
 #define IS(name) (strcmp(shape, name) == 0)
 
+static char new_path[4096];
+
+/* -1 for the functions that return a pointer and returned none. */
+static long pointer(void *result)
+{
+    return result == NULL ? -1 : 0;
+}
+
 static long make(void *symbol, const char *shape, const char *path, int folder, const char *name, int fd)
 {
-    char new_path[4096];
-    snprintf(new_path, sizeof new_path, "%s.new", path);
+    char pattern[4096];
+    long place = 0;
+    snprintf(pattern, sizeof pattern, strstr(shape, "TEMPS") ? "%s-XXXXXX.t" : "%s-XXXXXX", path);
     if (IS("OPEN")) return AS(path_flags)(path, O_RDWR | O_CREAT, 0600);
     if (IS("OPEN_2")) return AS(path_flags)(path, O_RDWR);
     if (IS("OPENAT")) return AS(at_path_flags)(folder, name, O_RDWR | O_CREAT, 0600);
@@ -71,6 +83,22 @@ static long make(void *symbol, const char *shape, const char *path, int folder, 
     if (IS("RMDIR")) return ((int (*)(const char *))symbol)(path);
     if (IS("MKDIR")) return ((int (*)(const char *, unsigned))symbol)(path, 0700);
     if (IS("MKDIRAT")) return ((int (*)(int, const char *, unsigned))symbol)(folder, name, 0700);
+    if (IS("LINK")) return AS(two_paths)(path, new_path);
+    if (IS("LINKAT")) return AS(at_two_paths)(folder, name, AT_FDCWD, new_path, 0);
+    if (IS("SYMLINK")) return AS(two_paths)("target", path);
+    if (IS("SYMLINKAT")) return ((int (*)(const char *, int, const char *))symbol)("target", folder, name);
+    if (IS("SYNCFS")) return AS(fd_only)(fd);
+    if (IS("SENDFILE")) return ((long (*)(int, int, long *, size_t))symbol)(fd, fd, &place, SIZE / 2);
+    if (IS("COPY_FILE_RANGE")) {
+        long end = SIZE;
+        return ((long (*)(int, long *, int, long *, size_t, unsigned))symbol)(fd, &place, fd, &end, SIZE, 0);
+    }
+    if (IS("MKSTEMP")) return ((int (*)(char *))symbol)(pattern);
+    if (IS("MKOSTEMP")) return ((int (*)(char *, int))symbol)(pattern, 0);
+    if (IS("MKSTEMPS")) return ((int (*)(char *, int))symbol)(pattern, 2);
+    if (IS("MKOSTEMPS")) return ((int (*)(char *, int, int))symbol)(pattern, 2, 0);
+    if (IS("MKDTEMP")) return pointer(((char *(*)(char *))symbol)(pattern));
+    if (IS("FOPEN")) return pointer(((void *(*)(const char *, const char *))symbol)(path, "r+"));
     fprintf(stderr, "no such shape: %s\n", shape);
     exit(2);
 }
@@ -87,23 +115,25 @@ int main(int count, char **arguments)
     }
     char folder_path[4096];
     snprintf(folder_path, sizeof folder_path, "%s", path);
+    snprintf(new_path, sizeof new_path, "%s.new", path);
     char *name = strrchr(folder_path, '/');
     *name++ = '\0';
-    int folder = (int)syscall(SYS_openat, AT_FDCWD, folder_path, O_RDONLY | O_DIRECTORY);
+    int folder = (int)RAW(SYS_openat, AT_FDCWD, folder_path, O_RDONLY | O_DIRECTORY, 0);
     for (int i = atoi(arguments[4]); i > 0; i--) {
         int fd = -1;
-        syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-        syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+        RAW(SYS_unlinkat, AT_FDCWD, path, 0, 0);
+        RAW(SYS_unlinkat, AT_FDCWD, new_path, 0, 0);
+        RAW(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR, 0);
         if (IS("RMDIR")) {
-            syscall(SYS_mkdirat, AT_FDCWD, path, 0700);
-        } else if (!IS("MKDIR") && !IS("MKDIRAT")) {
+            RAW(SYS_mkdirat, AT_FDCWD, path, 0700, 0);
+        } else if (!IS("MKDIR") && !IS("MKDIRAT") && !IS("SYMLINK") && !IS("SYMLINKAT")) {
             fd = raw_open(path);
         }
         errno = 0;
         long result = make(symbol, shape, path, folder, name, fd);
         printf("%ld %d\n", result, errno);
-        if (result > 2 && strncmp(shape, "OPEN", 4) == 0) syscall(SYS_close, (int)result);
-        if (fd >= 0) syscall(SYS_close, fd);
+        if (result > 2 && strncmp(shape, "OPEN", 4) == 0) RAW(SYS_close, result, 0, 0, 0);
+        if (fd >= 0) RAW(SYS_close, fd, 0, 0, 0);
     }
     return 0;
 }

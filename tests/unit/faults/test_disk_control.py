@@ -75,7 +75,7 @@ def test_generations_wrap(control: Control) -> None:
         {"action": None},
         {"action": "none"},
         {"calls": []},
-        {"calls": ["fopen"]},
+        {"calls": ["stat"]},
         {"error": "EMFILE"},
         {"nth": 0},
         {"nth": 1.5},

@@ -30,7 +30,7 @@ GOOD: list[DiskFault] = [
 
 BAD: list[tuple[Any, list[str]]] = [
     (DiskError("sqlite", error="EPONY"), ["unknown-error"]),
-    (DiskError("sqlite", call="fopen"), ["unknown-call"]),
+    (DiskError("sqlite", call="stat"), ["unknown-call"]),
     (DiskError("sqlite", call=()), ["unknown-call"]),
     (DiskError("sqlite", call=("write", 3)), ["unknown-call"]),  # type: ignore[arg-type]  # a user's mistake
     (DiskError("sqlite", error="EMFILE", call="write"), ["error-not-from-call"]),

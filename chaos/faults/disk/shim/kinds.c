@@ -32,6 +32,11 @@ enum operation_kind kind_of(const struct operation *operation)
     case CALL_open:
     case CALL_openat:
     case CALL_creat:
+    case CALL_fopen:
+    case CALL_mkstemp:
+    case CALL_mkostemp:
+    case CALL_mkstemps:
+    case CALL_mkostemps:
         return changes_at_open((uint32_t)arguments[2]) && !is_pipe((int)arguments[0], (const char *)arguments[1])
                    ? KIND_OPEN
                    : KIND_NONE;
@@ -46,6 +51,8 @@ enum operation_kind kind_of(const struct operation *operation)
     case CALL_writev:
     case CALL_pwritev:
     case CALL_pwritev2:
+    case CALL_sendfile:
+    case CALL_copy_file_range:
         return KIND_WRITE;
     case CALL_fsync:
     case CALL_fdatasync:
@@ -72,7 +79,16 @@ enum operation_kind kind_of(const struct operation *operation)
         return KIND_RMDIR;
     case CALL_mkdir:
     case CALL_mkdirat:
+    case CALL_mkdtemp:
         return KIND_MKDIR;
+    case CALL_syncfs:
+        return KIND_SYNC_ALL;
+    case CALL_link:
+    case CALL_linkat:
+        return KIND_LINK;
+    case CALL_symlink:
+    case CALL_symlinkat:
+        return KIND_SYMLINK;
     case CALL_close:
         return operation->opening.handle != 0 ? KIND_CLOSE : KIND_NONE;
     case CALL_COUNT:

@@ -7,6 +7,7 @@
  */
 #include "load.h"
 
+#include "files.h"
 #include "kernel.h"
 #include "lock.h"
 #include "names.h"
@@ -122,6 +123,12 @@ static void announce_to_log(struct control *control)
     program[size > 0 ? size : 0] = '\0';
     recording_lock_disown(control);
     record_event(control, KIND_ATTACH, program);
+    for (int fd = 1; fd <= 2; fd++) {
+        struct file file;
+        if (file_of_descriptor(control, fd, &file)) {
+            record_taint(control, &file.name, "stdio may write to a file inherited as standard output");
+        }
+    }
 }
 
 static void announce(struct control *control)

@@ -16,29 +16,9 @@
 #include "kernel.h"
 #include "kinds.h"
 #include "lock.h"
+#include "records.h"
 
 enum { STATUS_FLAGS = O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC };
-
-static struct log_text text_of(const struct name *name)
-{
-    return name == NULL ? (struct log_text){NULL, 0} : (struct log_text){name->text, name->length};
-}
-
-static void taint(struct control *control, const struct name *name, const char *reason)
-{
-    const struct log_entry entry = {
-        .kind = KIND_TAINT, .name = text_of(name), .other = log_text(reason), .offset = -1};
-    log_append(control, &entry);
-}
-
-/* Append a record that names its file in full, or a taint when it cannot. */
-static uint64_t append_named(struct control *control, const struct log_entry *entry, const struct name *name)
-{
-    if (name->length >= NAME_LENGTH_MAX) {
-        taint(control, name, "a name is too long for a record");
-    }
-    return log_append(control, entry);
-}
 
 /* Let the log know an open file that it does not know yet. */
 static void adopt(struct operation *operation, uint64_t number)
@@ -106,62 +86,6 @@ bool recording_begin(struct operation *operation, struct recording *recording)
     return true;
 }
 
-static int64_t size_of(int fd)
-{
-    struct stat status;
-    return kernel_fstat(fd, &status) < 0 ? 0 : status.st_size;
-}
-
-/* Where a write that put down `written` bytes put them. */
-static int64_t place_of(const struct operation *operation, int64_t written)
-{
-    const struct request *request = operation->request;
-    const bool appended = (operation->opening.flags & O_APPEND) != 0 ||
-                          (request->call == CALL_pwritev2 && (request->arguments[5] & PWRITEV2_APPEND) != 0);
-    if (appended) {
-        return size_of(operation->fd) - written; /* pwrite(2), BUGS: the offset given is ignored */
-    }
-    return operation->offset >= 0 ? operation->offset : kernel_seek(operation->fd, 0, SEEK_FROM_HERE) - written;
-}
-
-/* A write may be a sync as well, by its own flags or by those of the open file. */
-static void record_synced_write(const struct operation *operation)
-{
-    const struct request *request = operation->request;
-    const long call_flags = request->call == CALL_pwritev2 ? request->arguments[5] : 0;
-    const uint32_t flags = operation->opening.flags;
-    if ((flags & O_DSYNC) == 0 && (call_flags & (PWRITEV2_DSYNC | PWRITEV2_SYNC)) == 0) {
-        return; /* O_SYNC includes the bit of O_DSYNC */
-    }
-    const bool whole = (flags & O_SYNC) == O_SYNC || (call_flags & PWRITEV2_SYNC) != 0;
-    const struct log_entry entry = {
-        .kind = KIND_SYNC,
-        .flags = whole ? 0 : FLAG_DATA_ONLY,
-        .handle = operation->opening.handle,
-        .name = text_of(operation->name),
-        .offset = -1,
-    };
-    log_append(operation->control, &entry);
-}
-
-static void record_write(const struct operation *operation, struct log_entry *entry)
-{
-    const struct request *request = operation->request;
-    const struct iovec whole = {(void *)request->arguments[1], (__kernel_size_t)operation->size};
-    if (entry->result == 0) {
-        return;
-    }
-    if ((entry->flags & FLAG_LIED) == 0) {
-        entry->offset = place_of(operation, entry->result);
-    }
-    entry->payload = request->sizing == VECTOR ? (const struct iovec *)request->arguments[1] : &whole;
-    entry->payload_bytes = (uint64_t)entry->result;
-    log_append(operation->control, entry);
-    if ((entry->flags & FLAG_LIED) == 0) {
-        record_synced_write(operation);
-    }
-}
-
 /* Record an open under the kernel's name, and tell the descriptor's place in the log. */
 static void record_open(struct control *control, uint64_t number, int fd, uint32_t flags, struct opening *opening)
 {
@@ -172,22 +96,12 @@ static void record_open(struct control *control, uint64_t number, int fd, uint32
     }
     const struct log_entry entry = {
         .kind = KIND_OPEN, .flags = flags, .name = text_of(&name), .offset = -1, .result = fd};
+    if ((flags & O_DIRECT) != 0) {
+        append_taint(control, &name, "O_DIRECT passes the page cache by");
+    }
     opening->handle = append_named(control, &entry, &name);
     opening->recording = number;
     opening->flags = flags & STATUS_FLAGS;
-}
-
-static void record_rename(const struct operation *operation, struct log_entry *entry)
-{
-    const struct request *request = operation->request;
-    entry->flags = request->call == CALL_renameat2 ? (uint32_t)request->arguments[4] : 0;
-    if (operation->other == NULL) {
-        taint(operation->control, operation->name, "a file was renamed into the root or out of it");
-    } else if ((entry->flags & RENAME_WHITEOUT_FLAG) != 0) {
-        taint(operation->control, operation->name, "a rename left a whiteout");
-    } else {
-        append_named(operation->control, entry, operation->other);
-    }
 }
 
 void recording_end(struct operation *operation, struct recording *recording, long result, uint32_t flags)
@@ -231,6 +145,13 @@ void recording_end(struct operation *operation, struct recording *recording, lon
     case KIND_RENAME:
         record_rename(operation, &entry);
         break;
+    case KIND_LINK:
+        record_link(operation, &entry);
+        break;
+    case KIND_SYMLINK:
+        entry.other = log_text((const char *)arguments[0]);
+        append_named(control, &entry, operation->name);
+        break;
     default:
         append_named(control, &entry, operation->name);
         break;
@@ -258,6 +179,15 @@ void record_event(struct control *control, enum operation_kind kind, const char 
     const struct log_entry entry = {.kind = kind, .name = log_text(name), .offset = -1};
     if (begin(control, kind, &recording)) {
         log_append(control, &entry);
+        release(control, &recording);
+    }
+}
+
+void record_taint(struct control *control, const struct name *name, const char *reason)
+{
+    struct recording recording;
+    if (begin(control, KIND_TAINT, &recording)) {
+        append_taint(control, name, reason);
         release(control, &recording);
     }
 }
