@@ -63,6 +63,7 @@ class EmbeddedEnvironment:
         self._keeper: asyncio.Task[None] | None = None
         self._children: list[Child] = []
         self._server: RedisServer | None = None
+        self._starting = asyncio.Lock()
         self._with_toxiproxy = with_toxiproxy
         self._toxiproxy_server: ToxiproxyServer | None = None
         self._listen: Reservation | None = None
@@ -103,9 +104,12 @@ class EmbeddedEnvironment:
         """Start the server, first or again, on the same port and data."""
         assert self._server is not None
         self._hold_down = False
-        child = await self._server.start()
-        self._register(child)
-        self._on_server("server_started", child.pid)
+        async with self._starting:
+            if self._server.child is not None and self._server.child.status is None:
+                return  # the keeper was faster
+            child = await self._server.start()
+            self._register(child)
+            self._on_server("server_started", child.pid)
 
     def lost_proxy(self) -> HarnessError | None:
         """Return the failure to raise when the proxy has ended: it is part of the harness, and no fault aims at it."""
@@ -151,6 +155,15 @@ class EmbeddedEnvironment:
         """Start the server again if a fault keeps it down."""
         if self._hold_down:
             await self._start_redis()
+
+    async def mend_redis(self) -> int:
+        """Have the server's own tool cut its log while nobody starts it; then start it."""
+        assert self._server is not None
+        self._hold_down = True
+        async with self._starting:
+            cut_bytes = await self._server.mend()
+        await self._start_redis()
+        return cut_bytes
 
     async def stop(self) -> list[str]:
         """End every process; return the names of those that could not be ended. Idempotent."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from random import Random
 
+from chaos.backends.aof import REFUSAL
 from chaos.backends.environment import Environment
 from chaos.crashpoints import outage, snapshot
 from chaos.crashpoints.outage import Outage
@@ -74,7 +75,7 @@ class Power:
         self._off_for = fault_id
         self._supervisor.hold()
         self._environment.keep_redis_down()
-        killed, survivors = await victims.fell(self._log.control.path)
+        killed, survivors = await victims.fell(self._log.control)
         evidence: Counters = {"clock": self._log.control.clock, "processes_killed": killed}
         if survivors:
             return {**evidence, "refused": f"processes {', '.join(map(str, survivors))} could not be killed"}
@@ -83,19 +84,28 @@ class Power:
     async def on(self, fault_id: str) -> Evidence:
         """Start the server, then let the worker come back by the supervisor's hand.
 
-        A server that does not start on what is left is a finding, not a failure of the fault: it is tried again
-        as after any end, and the checks see what that does.
+        A server that refuses its log is given the one repair that its own message asks for. One that does not
+        start all the same is a finding, not a failure of the fault: it is tried again as after any end, and the
+        checks see what comes of it.
         """
         if self._off_for != fault_id:
             return {}
         self._off_for = None
         try:
-            await self._environment.revive_redis()
+            return await self._start_server()
         except EnvironmentUnavailable as error:
             return {"server": f"did not start: {error}"}
         finally:
             self._supervisor.release()
             self._one_at_a_time.release()
+
+    async def _start_server(self) -> Counters:
+        try:
+            await self._environment.revive_redis()
+        except EnvironmentUnavailable as error:
+            if REFUSAL not in str(error):
+                raise
+            return {"redis_log_cut_bytes": await self._environment.mend_redis()}
         return {}
 
     def _rebuild(self, policy: str, rng: Random) -> Counters:

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from chaos._process import until_exit
 from chaos.faults.disk import library
+from chaos.faults.disk.control import Control
 
 STOP_TIMEOUT_S = 2.0
 DEATH_TIMEOUT_S = 5.0
@@ -21,32 +23,41 @@ _LOOK_S = 0.002
 _RUNNABLE = "RS"
 
 
-def under(control: Path) -> frozenset[int]:
-    """Return the pids of all living processes but this one that are under the shim with this control file."""
+def under(control: Path, among: Iterable[int] | None = None) -> frozenset[int]:
+    """Return the pids of all living processes but this one that are under the shim with this control file.
+
+    `among`: look at these only, not at all that there are.
+    """
     mapped = b" " + os.fsencode(os.path.realpath(control))
     told = f"{library.CONTROL}={control.absolute()}".encode()
     found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        pid = int(entry.name)
+    for pid in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")) if among is None else among:
+        process = Path(f"/proc/{pid}")
         with contextlib.suppress(OSError):  # gone meanwhile, or not ours
-            if pid != os.getpid() and (_maps(entry, mapped) or told in (entry / "environ").read_bytes().split(b"\0")):
+            if pid != os.getpid() and (told in _environment(process) or _maps(process, mapped)):
                 found.add(pid)
     return frozenset(found)
 
 
-async def fell(control: Path) -> tuple[int, tuple[int, ...]]:
+async def fell(control: Control) -> tuple[int, tuple[int, ...]]:
     """End all of them as one moment would; return how many were, and the pids of those that outlived it.
 
-    First all are stopped, then all are killed, so that none of them lives to see another's end: for the last one
-    stopped, those before it were merely slow. Whatever one of them had sent before rests on calls that had returned,
-    so their records are in the log, which is to be cut at its end when all are dead. Cancellation: nobody stays
-    stopped; those that were are killed.
+    First all are stopped, those that the control file names before a look at every process there is, which takes long
+    enough for a server to sync once more; then all are killed, so that none of them lives to see another's end. For the
+    last one stopped, those before it were merely slow.
+
+    What one of them had sent before, an acknowledgement above all, rests on calls that had returned, so their records
+    are in the log. Cut at its end when all are dead, it holds whatever anybody was told: the clock then is the moment.
+
+    Cancellation: nobody stays stopped; those that were are killed.
     """
-    stopped: set[int] = set()
+    stopped = set(under(control.path, set(control.attached_pids())))
+    for pid in stopped:
+        _send(pid, signal.SIGSTOP)
     try:
         with contextlib.suppress(TimeoutError):  # one that cannot be stopped can still be killed
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                await _stop_all(control, stopped)
+                await _stop_all(control.path, stopped)
     finally:
         for pid in stopped:
             _send(pid, signal.SIGKILL)
@@ -54,7 +65,7 @@ async def fell(control: Path) -> tuple[int, tuple[int, ...]]:
         async with asyncio.timeout(DEATH_TIMEOUT_S):
             for pid in stopped:
                 await until_exit(pid)
-    return len(stopped), tuple(sorted(under(control)))
+    return len(stopped), tuple(sorted(under(control.path)))
 
 
 async def _stop_all(control: Path, stopped: set[int]) -> None:
@@ -81,6 +92,10 @@ def _stands_still(pid: int) -> bool:
                 if (task / "stat").read_text().rpartition(")")[2].split()[0] in _RUNNABLE:
                     return False
     return True
+
+
+def _environment(process: Path) -> list[bytes]:
+    return (process / "environ").read_bytes().split(b"\0")
 
 
 def _maps(process: Path, file: bytes) -> bool:

@@ -121,7 +121,11 @@ class Control:
 
         Only the last `layout.PID_COUNT` processes are remembered.
         """
-        return pid in self._file.pids[: min(self.attached, layout.PID_COUNT)]
+        return pid in self.attached_pids()
+
+    def attached_pids(self) -> tuple[int, ...]:
+        """Return the last `layout.PID_COUNT` processes that loaded the shim; most may have ended by now."""
+        return tuple(self._file.pids[: min(self.attached, layout.PID_COUNT)])
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
