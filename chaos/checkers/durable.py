@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chaos.checkers.crashes import crash_of, with_crash
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
 from chaos.checkers.outcomes import blind_spots, readings_bound
 from chaos.checkers.words import contents, count_of, listed, places, promise, shown_marks
@@ -20,7 +21,10 @@ class Durable:
     business of `atomic` and `exactly_once`. Unknown: the stores were not read both after the load and after reopening,
     or nothing was acknowledged, so that nothing could be lost.
 
-    details: "acknowledged", "resolved_committed", and "lost" by store.
+    It is as strong as the hardest crash that landed, and the summary names that one: a killed process keeps what it
+    wrote with the kernel, only a loss of power takes what was not synced.
+
+    details: "acknowledged", "resolved_committed", "lost" by store, and "crash" (see `crashes.crash_of`).
     """
 
     name: ClassVar[str] = "durable"
@@ -29,21 +33,29 @@ class Durable:
         """Judge by acknowledgements, resolutions and readings; linear."""
         kept = [one for one in history.transactions.values() if _promised(history, one)]
         acknowledged = sum(one.kind == "ok" for one in kept)
+        crash = crash_of(history)
         losses = [loss for one in kept if (loss := _loss(history, one, context)) is not None]
         return verdict(
             self.name,
-            broken=f"{len(losses)} of {count_of(len(kept), 'committed transaction')} not in every store",
+            broken=with_crash(
+                f"{len(losses)} of {count_of(len(kept), 'committed transaction')} not in every store", "after", crash
+            ),
             witnesses=[_witness(history, *loss) for loss in losses[:WITNESS_LIMIT]],
             count=len(losses),
             unknown=_unknown(history, context, acknowledged),
-            holds=f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
-            + (f", and {len(kept) - acknowledged} that recovery called committed" if len(kept) > acknowledged else ""),
+            holds=with_crash(_holds(acknowledged, len(kept)), "against", crash),
             details={
                 "acknowledged": acknowledged,
                 "resolved_committed": len(kept) - acknowledged,
                 "lost": {store: sum(store in absent for _, _, absent in losses) for store in context.stores},
+                "crash": crash,
             },
         )
+
+
+def _holds(acknowledged: int, kept: int) -> str:
+    text = f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
+    return text if kept == acknowledged else f"{text}, and {kept - acknowledged} that recovery called committed"
 
 
 def _unknown(history: History, context: Context, acknowledged: int) -> Iterator[str]:

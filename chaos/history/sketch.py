@@ -63,10 +63,17 @@ class Sketch:
         return self.add("ok", "resolve", at=at, token=token, value={"outcome": outcome})
 
     def begin(
-        self, fault: str, kind: str, *, at: float | None = None, lasting: bool = True, stops_work: bool = False
+        self,
+        fault: str,
+        kind: str,
+        *,
+        at: float | None = None,
+        lasting: bool = True,
+        stops_work: bool = False,
+        **arguments: Any,
     ) -> Sketch:
-        """A fault begins; it acts on redis."""
-        value = {"store": "redis", "arguments": {}, "lasting": lasting, "stops_work": stops_work}
+        """A fault begins; it acts on redis, with these arguments."""
+        value = {"store": "redis", "arguments": arguments, "lasting": lasting, "stops_work": stops_work}
         return self.add("fault_begin", kind, at=at, fault=fault, value=value)
 
     def end(self, fault: str, kind: str, *, at: float | None = None, landed: bool = True) -> Sketch:
