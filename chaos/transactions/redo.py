@@ -9,7 +9,7 @@ from typing import Any
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.transactions.applier import Applier
-from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.commit_log import COLLECT_EVERY, RETAINED_ROWS, CommitLog
 from chaos.transactions.coordinator import Coordinator
 from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary
 from chaos.transactions.stores import Stores
@@ -28,6 +28,8 @@ class RedoSystem:
     """
 
     synchronous: str | None = None
+    retained_rows = RETAINED_ROWS
+    collect_every = COLLECT_EVERY
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
 
@@ -62,7 +64,7 @@ class RedoSystem:
         self._workload = load(site.config.workload)
         genesis = self._workload.genesis()
         stores = Stores(site, synchronous=self.synchronous)
-        log = CommitLog(stores.sqlite)
+        log = CommitLog(stores.sqlite, retained_rows=self.retained_rows, collect_every=self.collect_every)
         stores.graph.can_rebuild = lambda: log.complete
         secondaries: tuple[Secondary, ...] = (
             self.redis_secondary(stores.redis_applier, genesis, log),
