@@ -35,7 +35,7 @@ def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
 
 
 @pytest.mark.requires("ladybug")
-@pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py"])
+@pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py", "power_loss.py"])
 def test_an_experiment_ends_as_declared_on_ladybug(chaos_command, name: str) -> None:
     """The living fork of the graph engine takes kuzu's place by name."""
     done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug")

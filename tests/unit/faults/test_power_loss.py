@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from random import Random
 from typing import Any
 
 import pytest
 
+from chaos import Experiment, stores, when, workload
+from chaos.errors import EnvironmentUnavailable
+from chaos.experiment import needs
+from chaos.faults.disk import library
 from chaos.faults.base import Evidence, Injection
 from chaos.faults.disk.power import POLICIES, PowerLoss
 
@@ -83,3 +88,19 @@ def test_only_containers_refuse_it() -> None:
     assert PowerLoss().refused_by("embedded") is None
     assert PowerLoss().refused_by("toxiproxy") is None
     assert "file shim" in str(PowerLoss().refused_by("docker"))
+
+
+def test_without_a_shim_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment with a loss of power needs the shim, and says so by name."""
+    experiment = Experiment(
+        id="power",
+        hypothesis="Nothing is lost.",
+        stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
+        workload=workload.Transfers(),
+        schedule=(when.at("1s").do(PowerLoss()),),
+    )
+    monkeypatch.setattr(needs, "_demand_servers", lambda *_: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(library, "available", lambda: (False, "no compiler"))
+    with pytest.raises(EnvironmentUnavailable, match=r"disk\.power_loss need the file shim: no compiler"):
+        needs.demand(experiment)
