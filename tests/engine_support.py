@@ -54,13 +54,29 @@ def server_program() -> str:
 class Server:
     """A Redis-compatible server under the shim with its files in the store's folder; a context manager."""
 
-    def __init__(self, sandbox, program: str, *options: str) -> None:
-        """Start it on a Unix socket, and wait until it answers."""
+    def __init__(
+        self,
+        sandbox,
+        program: str,
+        *options: str,
+        before: list[str] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """Start it on a Unix socket, and wait until it answers; `before` are arguments ahead of its own."""
         self.socket_path = str(sandbox.root.parent / "socket")
-        command = [program, "--port", "0", "--unixsocket", self.socket_path, "--dir", str(sandbox.store)]
+        command = [
+            program,
+            *(before or []),
+            "--port",
+            "0",
+            "--unixsocket",
+            self.socket_path,
+            "--dir",
+            str(sandbox.store),
+        ]
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", *options]
-        self.process = subprocess.Popen(command, env=sandbox.environment, stdout=subprocess.DEVNULL)
-        assert wait_until(lambda: self.process.poll() is not None or self.say("PING") == "+PONG", 15)
+        self.process = subprocess.Popen(command, env=environment or sandbox.environment, stdout=subprocess.DEVNULL)
+        assert wait_until(lambda: self.process.poll() is not None or self.say("PING") == "+PONG", 30)
 
     def say(self, line: str) -> str | None:
         """Send an inline command on a new connection; None when there is no answer."""

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from chaos.faults.base import Fault
 from chaos.faults.container import MemoryLimit, NetworkDisconnect, Restart, SlowStart, Stop
-from chaos.faults.disk.faults import DiskDelay, DiskError, DiskFull, KillAtCall, ShortWrite
+from chaos.faults.disk.faults import (
+    BitRot,
+    DiskDelay,
+    DiskError,
+    DiskFull,
+    FsyncFails,
+    FsyncLies,
+    KillAtCall,
+    LostWrite,
+    MisdirectedWrite,
+    ShortRead,
+    ShortWrite,
+    TornWrite,
+)
 from chaos.faults.disk.power import PowerLoss
 from chaos.faults.network import (
     Bandwidth,
@@ -35,6 +48,7 @@ from chaos.faults.process import Kill, Pause
 
 __all__ = [
     "Bandwidth",
+    "BitRot",
     "Cut",
     "Delay",
     "Disconnect",
@@ -47,13 +61,17 @@ __all__ = [
     "Fault",
     "Flapping",
     "Forge",
+    "FsyncFails",
+    "FsyncLies",
     "Hold",
     "Kill",
     "KillAtCall",
     "Latency",
     "Limit",
     "Loss",
+    "LostWrite",
     "MemoryLimit",
+    "MisdirectedWrite",
     "NetworkDisconnect",
     "Noop",
     "OnCommand",
@@ -64,6 +82,7 @@ __all__ = [
     "ResetOnAccept",
     "Restart",
     "Seen",
+    "ShortRead",
     "ShortWrite",
     "Slicer",
     "SlowAccept",
@@ -71,4 +90,5 @@ __all__ = [
     "SlowStart",
     "Stop",
     "Timeout",
+    "TornWrite",
 ]

@@ -33,6 +33,7 @@ FLAGS = (
     "-fPIC",
     "-ffreestanding",
     "-fvisibility=hidden",
+    "-ftls-model=initial-exec",  # a preloaded library has its place in static TLS; anything else calls into libc
     "-fno-stack-protector",  # its failure handler would be a libc symbol
     "-U_FORTIFY_SOURCE",
     "-shared",

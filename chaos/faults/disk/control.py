@@ -21,7 +21,7 @@ from chaos.faults.base import Evidence
 from chaos.faults.disk import layout
 from chaos.faults.disk.layout import Action
 from chaos.faults.disk.oplog import Kind
-from chaos.faults.disk.rules import Injected, count, decode, encode, evidence_of, generation_of, within
+from chaos.faults.disk.rules import DECLARED_FIELDS, Injected, count, decode, encode, evidence_of, generation_of, within
 
 _HARMLESS = (0, Kind.SYNC, Kind.SYNC_RANGE, Kind.SYNC_ALL, Kind.SYNC_FAILED, Kind.CLOSE)
 """Kinds of calls of which a file shows nothing."""
@@ -125,7 +125,7 @@ class Control:
 
     def attached_pids(self) -> tuple[int, ...]:
         """Return the last `layout.PID_COUNT` processes that loaded the shim; most may have ended by now."""
-        return tuple(self._file.pids[: min(self.attached, layout.PID_COUNT)])
+        return tuple(entry & 0xFFFFFFFF for entry in self._file.pids[: min(self.attached, layout.PID_COUNT)])
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -147,8 +147,8 @@ class Control:
         """Put a rule in a free slot; it acts from the next matching call on.
 
         `rule` holds "action" (an `Action` in lower case), "calls" (families or names, see `calls.table`), "path" (a
-        glob on the root-relative name: `*` any characters, `/` too, `?` one), and as the action needs: "error" (errno),
-        "delay_s" (delay), "keep_bytes" (short), "budget_bytes" (full); optionally "nth" and "count" (0 = all).
+        glob on the root-relative name: `*` any characters, `/` too, `?` one), and what the action needs, see
+        `rules.encode`; optionally "nth" and "count" (0 = all), "probability" with "seed", and "offsets".
 
         Raises ValueError for a value out of range, HarnessError when the id is in use or no slot is free.
         """
@@ -163,7 +163,7 @@ class Control:
             target = self._file.rules[slot]
             # The counters remember the slot's last generation, so the next one is always new to the victims too.
             generation = (generation_of(target) % layout.GENERATION_MAX) + 1
-            for name in ("calls", "nth", "count", "amount", "action", "error", "id", "glob"):
+            for name in DECLARED_FIELDS:
                 setattr(target, name, getattr(entry, name))
             target.checksum = layout.checksum(target, generation)
             budget = int(rule.get("budget_bytes", 0)) if action is Action.FULL else 0

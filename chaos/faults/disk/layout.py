@@ -16,6 +16,9 @@ GLOB_BYTES = 256
 ID_BYTES = 64
 TAIL_BYTES = 120
 
+PROBABILITY_ONE = 1 << 32
+PLACE_MAX = (1 << 63) - 1
+
 GENERATION_SHIFT = 48
 GENERATION_MAX = 0xFFFF
 COUNT_MAX = (1 << GENERATION_SHIFT) - 1
@@ -32,6 +35,21 @@ class Action(IntEnum):
     KILL_AFTER = 5
     COUNT = 6
     FULL = 7
+    LIE = 8
+    SYNC_FAIL = 9
+    TEAR = 10
+    ROT = 11
+    MISDIRECT = 12
+    KILL_ALL = 13
+    KILL_ALL_AFTER = 14
+
+
+class Spread(IntEnum):
+    """How the drawn part of a delay is spread."""
+
+    NONE = 0
+    UNIFORM = 1
+    TAIL = 2
 
 
 class Rule(ctypes.Structure):
@@ -47,6 +65,12 @@ class Rule(ctypes.Structure):
         ("action", ctypes.c_uint32),
         ("error", ctypes.c_uint32),
         ("probability", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("first", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("second", ctypes.c_uint64),
+        ("third", ctypes.c_uint64),
+        ("spread", ctypes.c_uint64),
         ("id", ctypes.c_char * ID_BYTES),
         ("glob", ctypes.c_char * GLOB_BYTES),
         ("matched", ctypes.c_uint64),
@@ -78,7 +102,7 @@ class Record(ctypes.Structure):
     )
 
 
-_HEAD_END = 8 + 4 + 4 + 8 + 3 * 8 + 32 + 3 * ROOT_BYTES + 4 * PID_COUNT
+_HEAD_END = 8 + 4 + 4 + 8 + 3 * 8 + 32 + 3 * ROOT_BYTES + 8 * PID_COUNT
 _CLOCK_AT = 64 * -(-_HEAD_END // 64)
 _HOLDER_AT = _CLOCK_AT + 64
 _RULES_AT = _HOLDER_AT + 64
@@ -102,14 +126,15 @@ class File(ctypes.Structure):
         ("root", ctypes.c_char * ROOT_BYTES),
         ("alias", ctypes.c_char * ROOT_BYTES),
         ("log", ctypes.c_char * ROOT_BYTES),
-        ("pids", ctypes.c_uint32 * PID_COUNT),
+        ("pids", ctypes.c_uint64 * PID_COUNT),
         ("_gap_clock", ctypes.c_char * (_CLOCK_AT - _HEAD_END)),
         ("clock", ctypes.c_uint64),
         ("recording", ctypes.c_uint64),
+        ("doomed", ctypes.c_uint64),
         ("recordings", ctypes.c_uint64),
         ("log_bytes", ctypes.c_uint64),
         ("lost", ctypes.c_uint64),
-        ("_gap_holder", ctypes.c_char * 24),
+        ("_gap_holder", ctypes.c_char * 16),
         ("holder", ctypes.c_uint64),
         ("waiters", ctypes.c_uint32),
         ("pending", ctypes.c_uint32),

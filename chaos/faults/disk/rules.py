@@ -20,7 +20,18 @@ _COUNTER_NAMES = {
     Action.KILL_AFTER: "processes_killed",
     Action.COUNT: "calls_counted",
     Action.FULL: "calls_failed",
+    Action.LIE: "calls_lied_to",
+    Action.SYNC_FAIL: "calls_failed",
+    Action.TEAR: "processes_killed",
+    Action.ROT: "reads_changed",
+    Action.MISDIRECT: "writes_misdirected",
+    Action.KILL_ALL: "processes_killed",
+    Action.KILL_ALL_AFTER: "processes_killed",
 }
+
+_NAMES = [name for name, *_ in layout.Rule._fields_]  # so ctypes names it
+DECLARED_FIELDS = tuple(_NAMES[_NAMES.index("calls") : _NAMES.index("glob") + 1])
+"""The fields of a slot that a rule declares, from `calls` to `glob`."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,18 @@ def text(name: str, value: str, room: int) -> bytes:
 
 
 def encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
-    """Turn a rule's mapping into a slot's fields. Raises ValueError, naming the field and its bound."""
+    """Turn a rule's mapping into a slot's fields. Raises ValueError, naming the field and its bound.
+
+    Beside what every rule has, an action needs: errno "error"; delay "delay_s", and may have "spread" with
+    "spread_s", and "s_per_mib"; short "keep_bytes"; full "budget_bytes", and may have "freed_bytes" with "freed_after";
+    sync_fail "pages_dropped"; tear and rot "unit_bytes"; misdirect "shift_bytes".
+    """
     name = str(rule.get("action", "")).upper()
     if name not in Action.__members__ or name == Action.NONE.name:
         raise ValueError(f"action={rule.get('action')!r} is not an action")
     action = Action[name]
     calls = rule.get("calls", ())
-    error = str(rule["error"]) if action is Action.ERRNO else "ENOSPC" if action is Action.FULL else None
+    error = _error(action, rule)
     entry = layout.Rule()
     entry.action = action
     entry.calls = table().mask((calls,) if isinstance(calls, str) else calls, error)
@@ -77,15 +93,57 @@ def encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
     entry.error = getattr(errno, error) if error else 0
     entry.nth = within("nth", rule.get("nth", 1), 1, layout.COUNT_MAX)
     entry.count = within("count", rule.get("count", 0), 0, layout.COUNT_MAX)
-    if action is Action.FULL:
-        within("budget_bytes", rule.get("budget_bytes", 0), 0, layout.COUNT_MAX)
-    if action is Action.SHORT:
-        entry.amount = within("keep_bytes", rule.get("keep_bytes"), 1, layout.COUNT_MAX)
-    if action is Action.DELAY:
-        entry.amount = within("delay_s in ns", round(float(rule["delay_s"]) * 1e9), 0, layout.COUNT_MAX)
+    _encode_amounts(entry, action, rule)
+    probability = float(rule.get("probability", 1.0))
+    if not 0 < probability <= 1:
+        raise ValueError(f"probability={probability!r} must be above 0 and at most 1")
+    entry.probability = max(1, round(probability * layout.PROBABILITY_ONE))
+    entry.seed = within("seed", rule.get("seed", 0), 0, (1 << 64) - 1)
+    if rule.get("offsets") is not None:
+        entry.first, entry.end = (within("offsets", place, 0, layout.PLACE_MAX) for place in rule["offsets"])
     entry.id = text("id", rule_id, layout.ID_BYTES)
     entry.glob = text("path", str(rule.get("path", "*")), layout.GLOB_BYTES)
     return entry
+
+
+def _error(action: Action, rule: Mapping[str, Any]) -> str | None:
+    match action:
+        case Action.ERRNO:
+            return str(rule["error"])
+        case Action.SYNC_FAIL:
+            return str(rule.get("error", "EIO"))
+        case Action.FULL:
+            return "ENOSPC"
+        case _:
+            return None
+
+
+def _encode_amounts(entry: layout.Rule, action: Action, rule: Mapping[str, Any]) -> None:
+    """Fill in the numbers whose meaning depends on the action; control.h tells it."""
+    match action:
+        case Action.FULL:
+            within("budget_bytes", rule.get("budget_bytes", 0), 0, layout.COUNT_MAX)
+            entry.second = within("freed_bytes", rule.get("freed_bytes", 0), 0, layout.COUNT_MAX)
+            entry.third = within("freed_after", rule.get("freed_after", 0), 0, layout.COUNT_MAX)
+        case Action.SHORT:
+            entry.amount = within("keep_bytes", rule.get("keep_bytes"), 1, layout.COUNT_MAX)
+        case Action.DELAY:
+            entry.amount = _nanoseconds("delay_s", rule["delay_s"])
+            entry.second = _nanoseconds("spread_s", rule.get("spread_s", 0))
+            entry.third = _nanoseconds("s_per_mib", rule.get("s_per_mib", 0))
+            entry.spread = layout.Spread[str(rule.get("spread", "none")).upper()]
+        case Action.SYNC_FAIL:
+            entry.amount = bool(rule["pages_dropped"])
+        case Action.TEAR | Action.ROT:
+            entry.amount = within("unit_bytes", rule.get("unit_bytes"), 1, layout.COUNT_MAX)
+        case Action.MISDIRECT:
+            entry.amount = within("shift_bytes", rule.get("shift_bytes"), 1, layout.COUNT_MAX)
+        case _:
+            pass
+
+
+def _nanoseconds(name: str, value: Any) -> int:
+    return within(f"{name} in ns", round(float(value) * 1e9), 0, layout.COUNT_MAX)
 
 
 def count(counter: int, generation: int) -> int:
@@ -107,6 +165,8 @@ def evidence_of(rule: layout.Rule, generation: int) -> dict[str, int | float | s
     }
     if action is Action.DELAY:
         evidence["delay_s"] = count(rule.used, generation) / 1e9
+    if action is Action.ROT:
+        evidence["bits_flipped"] = count(rule.used, generation)
     if action is Action.FULL:
         evidence["calls_shortened"] = count(rule.shortened, generation)
         evidence["bytes_written"] = count(rule.used, generation)

@@ -131,6 +131,58 @@ static void check_counters(struct control *control)
     expect(budget_take(rule, 1, UINT64_MAX) == 2, "a raised budget");
 }
 
+static void check_draws(void)
+{
+    const uint64_t one = UINT64_C(1) << 32;
+    struct order order = {.seed = 7, .probability = one};
+    for (uint64_t number = 0; number < 1000; number++) expect(order_draws(&order, number), "always");
+    order.probability = one / 4;
+    unsigned drawn = 0;
+    for (uint64_t number = 0; number < 10000; number++) drawn += order_draws(&order, number);
+    expect(drawn > 2200 && drawn < 2800, "a quarter");
+    expect(order_draws(&order, 5) == order_draws(&order, 5), "the same again");
+
+    expect(order_covers(&order, -1, 0), "no range covers all");
+    order.first = 10;
+    order.end = 20;
+    expect(order_covers(&order, 19, 1) && order_covers(&order, 0, 11) && order_covers(&order, 10, 0), "touching");
+    expect(!order_covers(&order, 20, 1) && !order_covers(&order, 0, 10) && !order_covers(&order, -1, 5), "beside");
+
+    for (uint64_t place = 0; place < 1100; place += 37) {
+        for (uint64_t size = 0; size < 1500; size += 41) {
+            for (order.number = 0; order.number < 5; order.number++) {
+                order.amount = 512;
+                const uint64_t keep = order_tear(&order, place, size);
+                expect(keep < size || keep == 0, "less than all");
+                expect(keep == 0 || (place + keep) % 512 == 0, "at a boundary");
+                expect(keep != 0 || place / 512 == (place + (size != 0 ? size - 1 : 0)) / 512, "none only when none is crossed");
+            }
+        }
+    }
+
+    order.amount = 1000;
+    expect(order_delay(&order, 0) == 1000, "fixed");
+    order.third = 2000;
+    expect(order_delay(&order, UINT64_C(1) << 19) == 2000, "per byte");
+    order.second = 1000;
+    order.spread = SPREAD_UNIFORM;
+    uint64_t longest = 0;
+    for (order.number = 0; order.number < 1000; order.number++) {
+        const uint64_t delay = order_delay(&order, 0);
+        expect(delay >= 1000 && delay < 2000, "uniform");
+    }
+    order.spread = SPREAD_TAIL;
+    unsigned below = 0;
+    for (order.number = 0; order.number < 1000; order.number++) {
+        const uint64_t delay = order_delay(&order, 0);
+        below += delay < 2000;
+        longest = delay > longest ? delay : longest;
+    }
+    expect(below > 400 && below < 600 && longest > 50000 && longest <= DELAY_MAX, "a tail");
+    order.amount = UINT64_MAX / 2;
+    expect(order_delay(&order, UINT64_MAX) == DELAY_MAX, "cut");
+}
+
 int main(void)
 {
     struct control *control = calloc(1, sizeof *control);
@@ -138,6 +190,7 @@ int main(void)
     check_rules(control);
     check_orders();
     check_counters(control);
+    check_draws();
     free(control);
     printf("%lu checks hold\n", checks);
     return 0;

@@ -88,6 +88,13 @@ def test_generations_wrap(control: Control) -> None:
         {"action": "short"},
         {"action": "delay", "delay_s": -1.0},
         {"action": "full", "budget_bytes": -1},
+        {"probability": 0},
+        {"probability": 1.01},
+        {"seed": -1},
+        {"offsets": [-1, 5]},
+        {"action": "tear", "unit_bytes": 0},
+        {"action": "rot", "calls": ["read"]},
+        {"action": "misdirect", "shift_bytes": 0},
     ],
     ids=str,
 )

@@ -12,7 +12,21 @@ import pytest
 from chaos.errors import EnvironmentUnavailable
 from chaos.faults.base import Injection
 from chaos.faults.disk.control import Control, StoreDisk
-from chaos.faults.disk.faults import DiskDelay, DiskError, DiskFault, DiskFull, KillAtCall, ShortWrite
+from chaos.faults.disk.faults import (
+    BitRot,
+    DiskDelay,
+    DiskError,
+    DiskFault,
+    DiskFull,
+    FsyncFails,
+    FsyncLies,
+    KillAtCall,
+    LostWrite,
+    MisdirectedWrite,
+    ShortRead,
+    ShortWrite,
+    TornWrite,
+)
 
 GOOD: list[DiskFault] = [
     DiskError("sqlite"),
@@ -26,6 +40,20 @@ GOOD: list[DiskFault] = [
     ShortWrite("sqlite", 10),
     KillAtCall("graph", "rename"),
     KillAtCall("sqlite", "sync", path="*-wal", nth=2, after=True),
+    KillAtCall("sqlite", "sync", after=True, group=True, probability=0.5),
+    DiskError("sqlite", count=0, probability=0.01, offsets=(0, 4096)),
+    DiskError("sqlite", call="read", offsets=(4096, None)),
+    DiskFull("sqlite", budget_bytes=10, freed_bytes=100, freed_after=3),
+    DiskDelay("sqlite", "1ms", spread="tail", spread_by="5ms"),
+    DiskDelay("sqlite", 0, call="write", bytes_per_s=10_000_000, nth=2, count=5),
+    FsyncFails("sqlite"),
+    FsyncFails("sqlite", pages="kept", path="*-wal", nth=2, count=0),
+    FsyncLies("redis", path="appendonlydir/*"),
+    ShortRead("sqlite", 10, count=0),
+    TornWrite("graph", unit_bytes=4096, path="*.wal", nth=3),
+    LostWrite("sqlite", path="main.db", nth=2),
+    MisdirectedWrite("sqlite", shift_bytes=512),
+    BitRot("graph", every_bytes=1 << 20, path="*.wal", probability=0.5),
 ]
 
 BAD: list[tuple[Any, list[str]]] = [
@@ -46,6 +74,22 @@ BAD: list[tuple[Any, list[str]]] = [
     (DiskDelay("sqlite", 0), ["out-of-range"]),
     (ShortWrite("sqlite", 0), ["out-of-range"]),
     (KillAtCall("sqlite", "commit"), ["unknown-call"]),
+    (KillAtCall("sqlite", "sync", group=0), ["not-a-choice"]),  # type: ignore[arg-type]  # a user's mistake
+    (DiskError("sqlite", probability=0), ["out-of-range"]),
+    (DiskError("sqlite", probability=1.5, offsets=(5, 5)), ["out-of-range", "out-of-range"]),
+    (DiskError("sqlite", offsets=(-1, None)), ["out-of-range"]),
+    (DiskError("sqlite", offsets=7), ["out-of-range"]),  # type: ignore[arg-type]  # a user's mistake
+    (DiskFull("sqlite", freed_bytes=5), ["out-of-range"]),
+    (DiskDelay("sqlite", "1ms", spread="wide", spread_by="1ms"), ["not-a-choice"]),
+    (DiskDelay("sqlite", "1ms", spread="tail"), ["out-of-range"]),
+    (DiskDelay("sqlite", 0, bytes_per_s=0), ["out-of-range"]),
+    (FsyncFails("sqlite", pages="reverted"), ["not-a-choice"]),
+    (FsyncLies("sqlite", nth=0), ["out-of-range"]),
+    (ShortRead("sqlite", 0), ["out-of-range"]),
+    (TornWrite("sqlite", unit_bytes=0, nth=0), ["out-of-range", "out-of-range"]),
+    (LostWrite("sqlite", path="/a"), ["bad-glob"]),
+    (MisdirectedWrite("sqlite", shift_bytes=700), ["out-of-range"]),
+    (BitRot("sqlite", every_bytes=0), ["out-of-range"]),
     (KillAtCall("sqlite", "sync", after=1), ["not-a-choice"]),  # type: ignore[arg-type]  # a user's mistake
 ]
 

@@ -33,6 +33,7 @@ PLAIN: dict[str, Any] = {
     "average_bytes": 64,
     "limit_bytes": 2**30,
     "keep_bytes": 1,
+    "shift_bytes": 512,
     "call": "write",
     "command": "GET",
 }

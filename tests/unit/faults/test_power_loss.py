@@ -11,8 +11,8 @@ import pytest
 from chaos import Experiment, stores, when, workload
 from chaos.errors import EnvironmentUnavailable
 from chaos.experiment import needs
-from chaos.faults.disk import library
 from chaos.faults.base import Evidence, Injection
+from chaos.faults.disk import library
 from chaos.faults.disk.power import POLICIES, PowerLoss
 
 

@@ -2,40 +2,20 @@
 #include "act.h"
 
 #include "decide.h"
+#include "doom.h"
 #include "files.h"
+#include "harm.h"
 #include "kernel.h"
 #include "load.h"
 #include "lock.h"
 #include "match.h"
+#include "process.h"
 #include "recorder.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
 enum { VECTOR_LIMIT = 64 };
-
-static const uint64_t SLICE_NS = UINT64_C(5000000); /* how late a delayed call may notice that its rule is gone */
-
-static void fired(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error)
-{
-    record(operation, order, amount, error);
-    counter_add(&operation->control->rules[order->slot].fired, order->generation, 1);
-}
-
-/* Sleep for the order's time, or until its rule is disarmed. */
-static void delay(const struct operation *operation, const struct order *order)
-{
-    struct rule *rule = &operation->control->rules[order->slot];
-    const uint64_t begin = kernel_now_ns();
-    uint64_t slept = 0;
-    fired(operation, order, order->amount, 0);
-    while (slept < order->amount && atomic_load(&rule->generation) == order->generation) {
-        const uint64_t rest = order->amount - slept;
-        kernel_sleep_ns(rest < SLICE_NS ? rest : SLICE_NS);
-        slept = kernel_now_ns() - begin;
-    }
-    counter_add(&rule->used, order->generation, slept);
-}
 
 /* Transfer at most `keep` bytes of a vector. Only its first VECTOR_LIMIT parts are used: a shorter transfer still. */
 static long run_vector(const struct request *request, uint64_t keep)
@@ -102,47 +82,120 @@ static long execute(struct operation *operation, bool cut, uint64_t keep)
     return result;
 }
 
+/* Execute the call with what the rules want done to its data. */
+static long execute_harmed(struct operation *operation, const struct decision *decision)
+{
+    if (decision->lying.generation != 0) {
+        return harm_lie(operation, &decision->lying);
+    }
+    if (decision->cutting.generation != 0) {
+        const struct order *order = &decision->cutting;
+        struct rule *rule = &operation->control->rules[order->slot];
+        record(operation, order, decision->keep, 0);
+        counter_add(order->action == ACTION_FULL ? &rule->shortened : &rule->fired, order->generation, 1);
+        return execute(operation, true, decision->keep);
+    }
+    if (decision->misdirecting.generation != 0) {
+        struct request moved;
+        const struct request *request = operation->request;
+        const bool advances = harm_misdirect(operation, &decision->misdirecting, &moved);
+        operation->request = &moved;
+        const long result = execute(operation, false, 0);
+        operation->request = request;
+        if (advances && result > 0) {
+            kernel_seek(operation->fd, result, SEEK_FROM_HERE);
+        }
+        return result;
+    }
+    const long result = execute(operation, false, 0);
+    if (decision->rotting.generation != 0 && result > 0) {
+        harm_rot(operation, &decision->rotting, (uint64_t)result);
+    }
+    return result;
+}
+
+static long fail(struct operation *operation, const struct order *order)
+{
+    const uint64_t count = injected(operation, order, 0, order->error);
+    if (order->action == ACTION_FULL && order->third != 0 && count == order->third) {
+        counter_add(&operation->control->rules[order->slot].limit, order->generation, order->second);
+    }
+    if (operation->request->call == CALL_close) {
+        execute(operation, false, 0);
+    }
+    if (order->action == ACTION_SYNC_FAIL) {
+        record_failed_sync(operation, order->amount != 0 ? FLAG_DROPPED : 0);
+    }
+    return -(long)order->error;
+}
+
+static bool kills_all(const struct order *order)
+{
+    return order->action == ACTION_KILL_ALL || order->action == ACTION_KILL_ALL_AFTER;
+}
+
+/* Die by the order's kill. Others that must die too are doomed first, so that no call of theirs is executed later. */
+static _Noreturn void die(const struct operation *operation, const struct order *order)
+{
+    injected(operation, order, 0, 0);
+    if (kills_all(order)) {
+        doom(operation->control);
+    }
+    kernel_die();
+}
+
 static long perform(struct operation *operation)
 {
     struct decision decision;
-    operation->clock = atomic_fetch_add(&operation->control->clock, 1) + 1;
+    struct control *control = operation->control;
+    if (is_doomed(control)) {
+        kernel_die();
+    }
+    operation->clock = atomic_fetch_add(&control->clock, 1) + 1;
     decide(operation, &decision);
 
-    long result;
+    const struct order *killing = &decision.killing;
     if (decision.delaying.generation != 0) {
-        delay(operation, &decision.delaying);
-    }
-    if (decision.killing.generation != 0 && decision.killing.action == ACTION_KILL) {
-        fired(operation, &decision.killing, 0, 0);
-        kernel_die();
-    }
-    if (decision.failing.generation != 0) {
-        fired(operation, &decision.failing, 0, decision.failing.error);
-        if (operation->request->call == CALL_close) {
-            execute(operation, false, 0);
+        harm_delay(operation, &decision.delaying, decision.delay_ns);
+        if (is_doomed(control)) {
+            kernel_die();
         }
-        result = -(long)decision.failing.error;
-    } else if (decision.cutting.generation != 0) {
-        record(operation, &decision.cutting, decision.keep, 0);
-        struct rule *rule = &operation->control->rules[decision.cutting.slot];
-        counter_add(decision.cutting.action == ACTION_FULL ? &rule->shortened : &rule->fired,
-                    decision.cutting.generation, 1);
-        result = execute(operation, true, decision.keep);
-    } else {
-        result = execute(operation, false, 0);
     }
+    const bool locked =
+        killing->generation != 0 && kills_all(killing) && is_recording(control) && recording_lock(control);
+    if (killing->generation != 0 && (killing->action == ACTION_KILL || killing->action == ACTION_KILL_ALL)) {
+        die(operation, killing);
+    }
+    const long result = decision.failing.generation != 0 ? fail(operation, &decision.failing)
+                                                         : execute_harmed(operation, &decision);
     settle(operation, &decision, result);
-    if (decision.killing.generation != 0) {
-        fired(operation, &decision.killing, 0, 0);
+    if (killing->generation != 0) {
+        die(operation, killing);
+    }
+    if (decision.cutting.generation != 0 && decision.cutting.action == ACTION_TEAR) {
         kernel_die();
+    }
+    if (locked) {
+        recording_unlock(control);
     }
     return result;
+}
+
+/* True when nothing but the clock depends on this call: no log is kept, no rule names the call, nobody is to die. Then
+ * the descriptor need not be confirmed, nor its name be looked at. */
+static bool is_unwatched(const struct control *control, enum call call)
+{
+    return !is_recording(control) && !is_doomed(control) && !may_concern(control, (unsigned)call);
 }
 
 long act_on_descriptor(const struct request *request, int fd, int64_t offset, uint64_t size)
 {
     struct file file;
     struct control *control = attached();
+    if (descriptor_is_known(fd) && is_unwatched(control, request->call)) {
+        atomic_fetch_add(&control->clock, 1);
+        return run(request);
+    }
     if (!file_of_descriptor(control, fd, &file)) {
         return run(request);
     }

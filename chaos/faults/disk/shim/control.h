@@ -33,14 +33,32 @@ enum {
 enum action {
     ACTION_NONE = 0,
     ACTION_ERRNO = 1,      /* not executed; fails with `error` */
-    ACTION_DELAY = 2,      /* sleeps `amount` nanoseconds, then runs */
+    ACTION_DELAY = 2,      /* sleeps `amount` nanoseconds, plus what `spread` draws from `second`, plus `third` for each
+                              MiB; then runs */
     ACTION_SHORT = 3,      /* transfers only the first `amount` bytes and returns that number */
     ACTION_KILL = 4,       /* SIGKILL to the own process before the call */
     ACTION_KILL_AFTER = 5, /* the same, after the call has run */
     ACTION_COUNT = 6,      /* counts the matching calls that succeed; changes nothing */
-    ACTION_FULL = 7,       /* transfers while the bytes in `limit` last, then fails with `error` */
-    ACTION_END = 8,
+    ACTION_FULL = 7,       /* transfers while the bytes in `limit` last, then fails with `error`; after `third` failures
+                              (0: never) `second` more bytes are free */
+    ACTION_LIE = 8,        /* writes and syncs: not executed, and success returned */
+    ACTION_SYNC_FAIL = 9,  /* fails with `error`, and a log tells (amount 1) or not (0) that what was not synced is lost */
+    ACTION_TEAR = 10,      /* writes that cross a multiple of `amount` in the file: cut at one, then SIGKILL */
+    ACTION_ROT = 11,       /* reads: one bit in each `amount` bytes of the file is flipped in what is returned */
+    ACTION_MISDIRECT = 12, /* writes land `amount` bytes further on */
+    ACTION_KILL_ALL = 13,  /* SIGKILL to all processes of the run before the call */
+    ACTION_KILL_ALL_AFTER = 14,
+    ACTION_END = 15,
 };
+
+/* How the drawn part of a delay is spread. */
+enum spread {
+    SPREAD_NONE = 0,
+    SPREAD_UNIFORM = 1, /* between 0 and `second` nanoseconds */
+    SPREAD_TAIL = 2,    /* half of the draws below `second`, one in n above n times `second`: a Pareto tail, cut at DELAY_MAX */
+};
+
+#define DELAY_MAX UINT64_C(60000000000)
 
 /* A counter: generation in the upper 16 bits, the count in the lower 48. */
 typedef _Atomic uint64_t counter;
@@ -54,13 +72,19 @@ struct rule {
     uint64_t amount;             /* nanoseconds or bytes, by action */
     uint32_t action;
     uint32_t error;
-    uint64_t probability; /* reserved, 0 */
+    uint64_t probability; /* 1 to 2^32, in units of 2^-32: of a call whose turn it is; of a place, for ACTION_ROT */
+    uint64_t seed;        /* what is drawn is a hash of this and the number of the match, or of the place */
+    uint64_t first;       /* only bytes of the file from here ... */
+    uint64_t end;         /* ... to before here; 0 with 0: all calls, also those that have no place in a file */
+    uint64_t second;
+    uint64_t third;
+    uint64_t spread;
     char id[ID_BYTES];    /* NUL-terminated; the fault's id in the run */
     char glob[GLOB_BYTES];
     counter matched;   /* calls that matched */
     counter fired;     /* calls that were acted on; for ACTION_COUNT those that succeeded */
     counter shortened; /* ACTION_FULL: writes cut at the edge of the budget */
-    counter used;      /* ACTION_FULL: bytes taken; ACTION_DELAY: nanoseconds slept */
+    counter used;      /* ACTION_FULL: bytes taken; ACTION_DELAY: nanoseconds slept; ACTION_ROT: bits flipped */
     counter limit;     /* ACTION_FULL: the budget in bytes; the harness may raise it at any time */
 };
 
@@ -94,9 +118,10 @@ struct control {
     char root[ROOT_BYTES];     /* canonical; only files below it are in scope */
     char alias[ROOT_BYTES];    /* the same root as the user spelled it, or empty */
     char log[ROOT_BYTES];      /* where operations are recorded; stored before `recording` */
-    _Atomic uint32_t pids[PID_COUNT]; /* attached process n is at n % PID_COUNT */
+    _Atomic uint64_t pids[PID_COUNT]; /* attached process n is at n % PID_COUNT: pid, above its 32 bits its birth */
     _Atomic uint64_t clock __attribute__((aligned(64))); /* operations on files in scope, of all processes */
     _Atomic uint64_t recording;  /* 0: no log is kept; otherwise the number of this recording, 1, 2, ... */
+    _Atomic uint64_t doomed;     /* programs that attached before this many had must die at their next call */
     _Atomic uint64_t recordings; /* how many were begun */
     _Atomic uint64_t log_bytes;  /* length of the log's whole records */
     _Atomic uint64_t lost;       /* records that could not be written, which ended the recording */

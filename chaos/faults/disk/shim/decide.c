@@ -2,6 +2,7 @@
 #include "decide.h"
 
 #include "kernel.h"
+#include "kinds.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,6 +34,30 @@ static bool allows(enum call call, uint32_t error)
     return false;
 }
 
+static bool is_appending(int fd)
+{
+    const long flags = kernel(__NR_fcntl, fd, F_GETFL, 0, 0, 0, 0);
+    return flags >= 0 && (flags & O_APPEND) != 0;
+}
+
+static bool is_write(const struct operation *operation)
+{
+    return operation->request->sizing != WHOLE && kind_of(operation) == KIND_WRITE;
+}
+
+int64_t place_before(const struct operation *operation)
+{
+    if (operation->offset >= 0 || operation->fd < 0 || operation->request->sizing == WHOLE) {
+        return operation->offset;
+    }
+    if (is_write(operation) && is_appending(operation->fd)) {
+        struct stat status;
+        return kernel_fstat(operation->fd, &status) < 0 ? -1 : status.st_size;
+    }
+    const long place = kernel_seek(operation->fd, 0, SEEK_FROM_HERE);
+    return place < 0 ? -1 : place;
+}
+
 void record(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error)
 {
     struct control *control = operation->control;
@@ -41,11 +66,7 @@ void record(const struct operation *operation, const struct order *order, uint64
     atomic_store(&entry->sequence, 0);
     entry->clock = operation->clock;
     entry->time_ns = kernel_now_ns();
-    entry->offset = operation->offset;
-    if (operation->offset < 0 && operation->fd >= 0 && operation->request->sizing != WHOLE) {
-        const long place = kernel_seek(operation->fd, 0, SEEK_FROM_HERE);
-        entry->offset = place < 0 ? -1 : place;
-    }
+    entry->offset = place_before(operation);
     entry->size = operation->size;
     entry->amount = amount;
     entry->pid = kernel_getpid();
@@ -72,15 +93,34 @@ static void obey(const struct operation *operation, struct rule *rule, const str
     const bool settled = decision->failing.generation != 0;
     switch ((enum action)order->action) {
     case ACTION_ERRNO:
+    case ACTION_SYNC_FAIL:
         if (!settled) {
             decision->failing = *order;
         }
         break;
     case ACTION_DELAY:
-        if (order->amount > decision->delaying.amount || decision->delaying.generation == 0) {
+        if (order_delay(order, operation->size) > decision->delay_ns || decision->delaying.generation == 0) {
             decision->delaying = *order;
+            decision->delay_ns = order_delay(order, operation->size);
         }
         break;
+    case ACTION_LIE:
+        decision->lying = *order;
+        break;
+    case ACTION_ROT:
+        decision->rotting = *order;
+        break;
+    case ACTION_MISDIRECT:
+        decision->misdirecting = *order;
+        break;
+    case ACTION_TEAR: {
+        const uint64_t keep = order_tear(order, (uint64_t)place_before(operation), operation->size);
+        if (keep < decision->keep) {
+            decision->cutting = *order;
+            decision->keep = keep;
+        }
+        break;
+    }
     case ACTION_SHORT:
         if (order->amount < decision->keep) {
             decision->cutting = *order;
@@ -89,6 +129,8 @@ static void obey(const struct operation *operation, struct rule *rule, const str
         break;
     case ACTION_KILL:
     case ACTION_KILL_AFTER:
+    case ACTION_KILL_ALL:
+    case ACTION_KILL_ALL_AFTER:
         if (decision->killing.generation == 0) {
             decision->killing = *order;
         }
@@ -132,17 +174,44 @@ static bool concerns(const struct operation *operation, const struct order *orde
         return operation->request->sizing != WHOLE && operation->size > order->amount;
     case ACTION_FULL:
         return operation->size != 0;
+    case ACTION_LIE:
+        return is_write(operation) || kind_of(operation) == KIND_SYNC || kind_of(operation) == KIND_SYNC_RANGE ||
+               kind_of(operation) == KIND_SYNC_ALL;
+    case ACTION_SYNC_FAIL:
+        return kind_of(operation) == KIND_SYNC && allows(operation->request->call, order->error);
+    case ACTION_TEAR:
+        return is_write(operation) && order->amount != 0 &&
+               order_tear(order, (uint64_t)place_before(operation), operation->size) != 0;
+    case ACTION_ROT:
+        return operation->request->sizing != WHOLE && !is_write(operation) && order->amount != 0;
+    case ACTION_MISDIRECT:
+        return is_write(operation) && operation->size != 0 && !is_appending(operation->fd);
     default:
         return order->action < ACTION_END;
     }
+}
+
+bool may_concern(const struct control *control, unsigned call)
+{
+    uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
+    for (; armed != 0; armed &= armed - 1) {
+        const struct rule *rule = &control->rules[__builtin_ctzll(armed)];
+        if (atomic_load_explicit(&rule->generation, memory_order_acquire) != 0 && (rule->calls >> call & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void decide(const struct operation *operation, struct decision *decision)
 {
     struct control *control = operation->control;
     decision->failing.generation = 0;
+    decision->lying.generation = 0;
+    decision->rotting.generation = 0;
+    decision->misdirecting.generation = 0;
     decision->delaying.generation = 0;
-    decision->delaying.amount = 0;
+    decision->delay_ns = 0;
     decision->cutting.generation = 0;
     decision->killing.generation = 0;
     decision->budget.generation = 0;
@@ -159,7 +228,13 @@ void decide(const struct operation *operation, struct decision *decision)
             continue;
         }
         struct rule *rule = &control->rules[slot];
-        if (concerns(operation, &order) && order_acts(&order, counter_add(&rule->matched, order.generation, 1))) {
+        const bool ranged = order.first != 0 || order.end != 0;
+        if (!concerns(operation, &order) ||
+            !order_covers(&order, ranged ? place_before(operation) : -1, operation->size)) {
+            continue;
+        }
+        order.number = counter_add(&rule->matched, order.generation, 1);
+        if (order_acts(&order, order.number) && (order.action == ACTION_ROT || order_draws(&order, order.number))) {
             obey(operation, rule, &order, decision);
         }
     }

@@ -22,19 +22,29 @@ struct operation {
 
 /* What the rules together want. An order whose generation is 0 is absent. */
 struct decision {
-    struct order failing;
+    struct order failing; /* ACTION_ERRNO, ACTION_FULL beyond its budget, ACTION_SYNC_FAIL */
+    struct order lying;
+    struct order rotting;
+    struct order misdirecting;
     struct order delaying;
-    struct order cutting; /* ACTION_SHORT, or ACTION_FULL at the edge of its budget */
+    struct order cutting; /* ACTION_SHORT, ACTION_TEAR, or ACTION_FULL at the edge of its budget */
     struct order killing;
     struct order budget;  /* where `granted` bytes were taken */
     uint64_t granted;
     uint64_t keep;     /* bytes that may be transferred */
+    uint64_t delay_ns;
     uint64_t counting; /* bit n: rule n counts this call if it succeeds */
     uint16_t generations[RULE_COUNT]; /* set only where `counting` is */
 };
 
+/* True when some rule may act on this call, whatever the file. */
+bool may_concern(const struct control *control, unsigned call);
+
 /* Count the call in each rule that it matches, and gather what those whose turn it is want. Spends budgets. */
 void decide(const struct operation *operation, struct decision *decision);
+
+/* Where in its file the call's bytes are or go; -1 when it has no such place. */
+int64_t place_before(const struct operation *operation);
 
 /* Write the record of an injection: `amount` bytes or nanoseconds, `error` 0 when the call does not fail. */
 void record(const struct operation *operation, const struct order *order, uint64_t amount, uint32_t error);

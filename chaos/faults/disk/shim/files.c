@@ -162,6 +162,12 @@ bool file_of_descriptor(const struct control *control, int fd, struct file *file
     return resolve(control, fd, kind_of(seen) == UNKNOWN ? entry : NULL, seen, file);
 }
 
+bool descriptor_is_known(int fd)
+{
+    struct entry *entry = entry_of(fd);
+    return entry != NULL && kind_of(atomic_load_explicit(&entry->state, memory_order_acquire)) == INSIDE;
+}
+
 void descriptor_opened(int fd, const struct name *name, const struct opening *opening)
 {
     struct entry *entry = entry_of(fd);

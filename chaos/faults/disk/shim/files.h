@@ -23,6 +23,9 @@ struct file {
 /* Find the file open as `fd`; false when it is out of scope. A folder's name ends in "/". */
 bool file_of_descriptor(const struct control *control, int fd, struct file *file);
 
+/* True when `fd` is known to be in scope, but for what libc did behind the hooks' back. Costs no system call. */
+bool descriptor_is_known(int fd);
+
 /* Remember that `fd` was just opened under `name`. */
 void descriptor_opened(int fd, const struct name *name, const struct opening *opening);
 

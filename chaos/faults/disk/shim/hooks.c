@@ -8,20 +8,25 @@
  * What happens to a call in scope. It draws a number from the clock that all processes of the run share. Each armed
  * rule whose calls and glob match counts it, and those whose turn it is (from the nth match, `count` times) act:
  *   1. delay: the longest one sleeps, in slices, so that disarming the rule wakes it;
- *   2. kill: the process gets SIGKILL; the call is not executed;
- *   3. errno: the call is not executed, nothing reaches the file, and it fails; of several rules the lowest slot wins.
- *      A close is executed all the same, since Linux releases the descriptor whatever close reports;
- *   4. short: only the first bytes are really transferred, and their number is returned, without an error;
+ *   2. kill: the process gets SIGKILL; the call is not executed. Kill-all dooms every program of the run besides (doom.c);
+ *   3. errno, failed sync: the call is not executed, nothing reaches the file, and it fails; of several rules the lowest
+ *      slot wins. A close is executed all the same, since Linux releases the descriptor whatever close reports;
+ *   4. lie: the call is not executed, and success is returned; a write moves the position in the file as if it had been;
+ *   5. short: only the first bytes are really transferred, and their number is returned, without an error;
  *      full: transfers use up a budget of bytes, the one at its edge is cut short, the next ones fail with ENOSPC
  *      until the harness raises the budget or disarms the rule. Overwriting counts like growing, as on a file system
  *      that never writes in place; an allocation is granted whole or not at all;
- *   5. otherwise the call is executed as it came;
- *   6. count: a call that succeeded is counted; kill-after: then the process gets SIGKILL.
- * Rules 1 to 4 and kills leave a record in the control file before the call returns, or before the process dies.
+ *      tear: only the bytes before a boundary in the file are written, then the process gets SIGKILL;
+ *   6. misdirect: the bytes are written elsewhere in the file;
+ *   7. otherwise the call is executed as it came; rot: then bits are flipped in what it has read;
+ *   8. count: a call that succeeded is counted; kill-after: then the process gets SIGKILL, or all do.
+ * What a rule draws (its turn by probability, a place, a time) is a hash of its seed and the number of the match, or of
+ * the place in the file: there is no random state. All but the counting leave a record in the control file before the
+ * call returns, or before the process dies.
  * errno is written only when the call fails, be it by the kernel's answer or by a rule.
  *
  * What a kill loses. What a real SIGKILL loses: the process's memory. Bytes that a write handed to the kernel stay,
- * synced or not, because the kernel lives on. Power loss is another fault, and not in this library.
+ * synced or not, because the kernel lives on. Power loss is made from the operation log (recorder.c), not here.
  *
  * Names. A path is taken as spelled: made absolute from the working folder or the folder's descriptor, with "." and
  * ".." resolved, links not followed. A path that reaches the root through a link is therefore out of scope when the
@@ -46,8 +51,8 @@
  * Threads, forks, signals. There is no lock, no allocation and no call into libc on any path but those of stdio's own
  * functions (streams.c), so a hook may run in a signal handler and in a child forked from a threaded program. While an
  * operation log is kept there is one lock, which survives the death of its holder (lock.c). All state but the tables of
- * descriptors and streams lies in the control file. In a vfork child, which shares its parent's memory, copying descriptors only makes both forget; the table
- * asks the kernel again.
+ * descriptors and streams lies in the control file. In a vfork child, which shares its parent's memory, copying
+ * descriptors only makes both forget; the table asks the kernel again.
  */
 #include "act.h"
 #include "carry.h"

@@ -11,6 +11,7 @@
 #include "kernel.h"
 #include "lock.h"
 #include "names.h"
+#include "process.h"
 #include "recorder.h"
 #include "text.h"
 
@@ -30,6 +31,8 @@ __attribute__((used)) static const char source_mark[] = MARK CHAOS_SOURCE_SHA256
 static const char variable[] = "CHAOS_SHIM_CONTROL=";
 
 static _Atomic(struct control *) mapped;
+
+uint64_t attach_number;
 
 static _Noreturn void refuse(const char *path, const char *reason)
 {
@@ -138,7 +141,8 @@ static void announce(struct control *control)
         control->source_sha256[i] = (uint8_t)(digit_value(digits[2 * i]) << 4 | digit_value(digits[2 * i + 1]));
     }
     const uint64_t index = atomic_fetch_add(&control->attached, 1);
-    atomic_store(&control->pids[index % PID_COUNT], kernel_getpid());
+    attach_number = index;
+    atomic_store(&control->pids[index % PID_COUNT], own_identity().birth << 32 | kernel_getpid());
 }
 
 struct control *attached(void)

@@ -4,8 +4,13 @@
 
 #include "control.h"
 
+#include <stdint.h>
+
 /* The control file, mapped. Never NULL: a program that cannot attach has ended with EXIT_UNFAULTED. */
 struct control *attached(void);
+
+/* How many programs had attached before this one. */
+extern uint64_t attach_number;
 
 enum { EXIT_UNFAULTED = 86 };
 

@@ -22,125 +22,30 @@
 
 #include "kernel.h"
 #include "oplog.h"
-#include "text.h"
+#include "process.h"
 
 #include <stdatomic.h>
 
-enum { ID_BITS = 22, BIRTH_SHIFT = 2 * ID_BITS, SPIN_COUNT = 100, STAT_BYTES = 512, START_FIELD = 22, FIELD_AFTER_NAME = 3 };
+enum { ID_BITS = 22, BIRTH_SHIFT = 2 * ID_BITS, SPIN_COUNT = 100 };
 
 static const uint64_t ID_MASK = (UINT64_C(1) << ID_BITS) - 1; /* the kernel's PID_MAX_LIMIT is 2^22 */
 static const long PATIENCE_NS = 20000000;
 
-/* Who this process is. The page is emptied in a forked child, not in one of vfork. */
-struct self {
-    _Atomic uint64_t pid;
-    _Atomic uint64_t birth;
-};
-
-static _Atomic(struct self *) self_page;
-
-/* Stands in for the page where the kernel refuses it; stays empty, so each look finds out anew. */
-static struct self nobody;
-
-/* Read a /proc stat file: the state's letter, and when the task was born in clock ticks. False when there is no such task. */
-static bool read_stat(const char *path, char *state, uint64_t *birth)
-{
-    char text[STAT_BYTES];
-    const long fd = kernel_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    const long size = fd < 0 ? -1 : kernel_read((int)fd, text, sizeof text);
-    if (fd >= 0) {
-        kernel_close((int)fd);
-    }
-    long at = size - 1;
-    while (at >= 0 && text[at] != ')') { /* the name before it may hold anything */
-        at--;
-    }
-    if (at < 0 || at + 2 >= size) {
-        return false;
-    }
-    at += 2;
-    *state = text[at];
-    for (int field = FIELD_AFTER_NAME; at < size && field < START_FIELD; at++) {
-        field += text[at] == ' ';
-    }
-    *birth = 0;
-    for (; at < size && text[at] >= '0' && text[at] <= '9'; at++) {
-        *birth = *birth * 10 + (uint64_t)(text[at] - '0');
-    }
-    return true;
-}
-
-static size_t process_path(char *path, uint64_t pid)
-{
-    const size_t length = text_add(path, 0, STAT_BYTES, "/proc/");
-    return text_add_number(path, length, STAT_BYTES, (uint32_t)pid);
-}
-
-static uint64_t birth_of(uint64_t pid)
-{
-    char path[STAT_BYTES];
-    char state;
-    uint64_t birth = 0;
-    text_add(path, process_path(path, pid), sizeof path, "/stat");
-    return read_stat(path, &state, &birth) ? birth : 0;
-}
-
-static struct self *self(void)
-{
-    struct self *page = atomic_load_explicit(&self_page, memory_order_acquire);
-    if (page != NULL) {
-        return page;
-    }
-    const long address = kernel(__NR_mmap, 0, sizeof *page, PROTECTION_READ_WRITE, MAPPING_PRIVATE_ANONYMOUS, -1, 0);
-    struct self *fresh = &nobody;
-    if (address > 0 && kernel(__NR_madvise, address, sizeof *page, ADVICE_WIPE_ON_FORK, 0, 0, 0) == 0) {
-        fresh = (struct self *)address;
-    }
-    struct self *expected = NULL;
-    return atomic_compare_exchange_strong(&self_page, &expected, fresh) ? fresh : expected;
-}
-
-bool is_borrower(void)
-{
-    const uint64_t pid = atomic_load_explicit(&self()->pid, memory_order_relaxed);
-    return pid != 0 && pid != kernel_getpid();
-}
-
 /* The word by which this thread holds the lock. */
 static uint64_t own_word(void)
 {
-    const uint64_t pid = kernel_getpid();
-    const uint64_t thread = (uint64_t)kernel(__NR_gettid, 0, 0, 0, 0, 0, 0);
-    struct self *page = self();
-    uint64_t birth = atomic_load_explicit(&page->birth, memory_order_acquire);
-    if (atomic_load_explicit(&page->pid, memory_order_acquire) != pid) {
-        birth = birth_of(pid);
-        if (page != &nobody && atomic_load_explicit(&page->pid, memory_order_relaxed) == 0) {
-            atomic_store_explicit(&page->birth, birth, memory_order_release);
-            atomic_store_explicit(&page->pid, pid, memory_order_release);
-        }
-    }
-    return birth << BIRTH_SHIFT | (pid & ID_MASK) << ID_BITS | (thread & ID_MASK);
+    const struct identity own = own_identity();
+    return own.birth << BIRTH_SHIFT | (own.pid & ID_MASK) << ID_BITS | (own.thread & ID_MASK);
 }
 
 /* True when the thread that holds the lock by `word` is gone. */
 static bool holder_is_gone(uint64_t word)
 {
-    const uint64_t thread = word & ID_MASK;
     const uint64_t pid = word >> ID_BITS & ID_MASK;
-    if (kernel(__NR_tgkill, (long)pid, (long)thread, 0, 0, 0, 0) == -ESRCH) {
+    if (thread_is_gone((uint32_t)pid, (uint32_t)(word & ID_MASK))) {
         return true;
     }
-    char path[STAT_BYTES];
-    char state = 'R';
-    uint64_t birth;
-    size_t length = text_add(path, process_path(path, pid), sizeof path, "/task/");
-    length = text_add_number(path, length, sizeof path, (uint32_t)thread);
-    text_add(path, length, sizeof path, "/stat");
-    if (read_stat(path, &state, &birth) && (state == 'Z' || state == 'X')) {
-        return true;
-    }
-    birth = birth_of(pid);
+    const uint64_t birth = birth_of((uint32_t)pid);
     return birth != 0 && birth << BIRTH_SHIFT != word >> BIRTH_SHIFT << BIRTH_SHIFT;
 }
 

@@ -15,7 +15,4 @@ void recording_unlock(struct control *control);
 /* A program has just been loaded, so a lock that its process holds belongs to the program before it. */
 void recording_lock_disown(struct control *control);
 
-/* True in a child of vfork, which shares its parent's memory and must leave the parent's tables alone. */
-bool is_borrower(void);
-
 #endif

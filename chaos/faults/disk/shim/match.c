@@ -78,6 +78,13 @@ bool rule_matches(const struct control *control, uint32_t slot, _Atomic uint64_t
         .nth = rule->nth,
         .count = rule->count,
         .amount = rule->amount,
+        .probability = rule->probability,
+        .seed = rule->seed,
+        .first = rule->first,
+        .end = rule->end,
+        .second = rule->second,
+        .third = rule->third,
+        .spread = (uint32_t)rule->spread,
         .action = rule->action,
         .error = rule->error,
         .slot = slot,
@@ -113,6 +120,53 @@ uint64_t counter_add(counter *target, uint64_t generation, uint64_t amount)
 bool order_acts(const struct order *order, uint64_t number)
 {
     return number >= order->nth && (order->count == 0 || number - order->nth < order->count);
+}
+
+uint64_t mixed(uint64_t seed, uint64_t number)
+{
+    /* The finaliser of splitmix64, over both. */
+    uint64_t value = seed + (number + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    value = (value ^ value >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    value = (value ^ value >> 27) * UINT64_C(0x94d049bb133111eb);
+    return value ^ value >> 31;
+}
+
+bool order_draws(const struct order *order, uint64_t number)
+{
+    return mixed(order->seed, number) >> 32 < order->probability;
+}
+
+bool order_covers(const struct order *order, int64_t place, uint64_t size)
+{
+    if (order->first == 0 && order->end == 0) {
+        return true;
+    }
+    return place >= 0 && (uint64_t)place < order->end && (uint64_t)place + (size == 0 ? 1 : size) > order->first;
+}
+
+uint64_t order_delay(const struct order *order, uint64_t size)
+{
+    const uint64_t draw = mixed(~order->seed, order->number) >> 32;
+    uint64_t more = 0;
+    if (order->spread == SPREAD_UNIFORM) {
+        more = (uint64_t)((double)order->second * ((double)draw / 4294967296.0));
+    } else if (order->spread == SPREAD_TAIL) {
+        more = (uint64_t)((double)order->second * (4294967296.0 / (double)(4294967296 - draw) - 1.0));
+    }
+    more = more < DELAY_MAX ? more : DELAY_MAX;
+    const uint64_t total = order->amount + more + (uint64_t)((double)order->third * ((double)size / 1048576.0));
+    return total < DELAY_MAX ? total : DELAY_MAX;
+}
+
+uint64_t order_tear(const struct order *order, uint64_t place, uint64_t size)
+{
+    const uint64_t unit = order->amount;
+    const uint64_t before = unit - place % unit; /* bytes up to the first boundary behind the place */
+    if (before >= size) {
+        return 0;
+    }
+    const uint64_t boundaries = (size - 1 - before) / unit + 1;
+    return before + unit * (mixed(order->seed, order->number) % boundaries);
 }
 
 uint64_t budget_take(struct rule *rule, uint64_t generation, uint64_t wanted)

@@ -9,8 +9,8 @@
 #include "files.h"
 #include "kernel.h"
 #include "load.h"
-#include "lock.h"
 #include "oplog.h"
+#include "process.h"
 #include "recorder.h"
 
 enum { CLOSE_RANGE_ON_EXEC = 4 };

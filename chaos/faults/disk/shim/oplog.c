@@ -13,6 +13,7 @@
 #include "oplog.h"
 
 #include "kernel.h"
+#include "process.h"
 
 #include <stdatomic.h>
 
@@ -143,7 +144,7 @@ uint64_t log_append(struct control *control, const struct log_entry *entry)
         .total_bytes = sizeof header + entry->name.length + entry->other.length + entry->payload_bytes,
         .clock = atomic_fetch_add(&control->clock, 1) + 1,
         .time_ns = kernel_now_ns(),
-        .pid = kernel_getpid(),
+        .pid = own_identity().pid,
         .flags = entry->flags,
         .handle = entry->handle,
         .offset = entry->offset,

@@ -12,6 +12,7 @@
 #include "recorder.h"
 
 #include "act.h"
+#include "doom.h"
 #include "files.h"
 #include "kernel.h"
 #include "kinds.h"
@@ -63,6 +64,9 @@ static bool begin(struct control *control, enum operation_kind kind, struct reco
     recording->nested = !recording_lock(control);
     recording->number = atomic_load(&control->recording);
     recording->interrupted = atomic_load(&control->pending);
+    if (is_doomed(control)) {
+        kernel_die(); /* the lock goes to the next; nothing was begun */
+    }
     if (recording->number == 0) { /* it ended while we waited */
         release(control, recording);
         return false;
@@ -189,5 +193,21 @@ void record_taint(struct control *control, const struct name *name, const char *
     if (begin(control, KIND_TAINT, &recording)) {
         append_taint(control, name, reason);
         release(control, &recording);
+    }
+}
+
+void record_failed_sync(struct operation *operation, uint32_t flags)
+{
+    struct recording recording;
+    if (is_recording(operation->control) && recording_begin(operation, &recording)) {
+        const struct log_entry entry = {
+            .kind = KIND_SYNC_FAILED,
+            .flags = flags,
+            .handle = operation->opening.handle,
+            .name = text_of(operation->name),
+            .offset = -1,
+        };
+        log_append(operation->control, &entry);
+        release(operation->control, &recording);
     }
 }

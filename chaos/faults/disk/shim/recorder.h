@@ -32,6 +32,9 @@ void recording_end(struct operation *operation, struct recording *recording, lon
 /* Record an open that only turned out afterwards to lead into the root, through a link. */
 void record_late_open(struct control *control, int fd, uint32_t flags);
 
+/* Record a sync that a rule makes fail. */
+void record_failed_sync(struct operation *operation, uint32_t flags);
+
 /* Record that something happened to a file (or, with NULL, to an unknown one) that the log cannot tell. */
 void record_taint(struct control *control, const struct name *name, const char *reason);
 
