@@ -139,7 +139,9 @@ class Checker:
             for tree, promise in states:
                 snapshot.clear(self._data)
                 snapshot.write(tree, self._data)
-                _say(writer, b"seen " + msgspec.json.encode(self._target.observe(self._data, promise)))
+                thorough = tree.digest[0] % self._target.thorough_every == 0
+                seen = self._target.observe(self._data, promise, thorough=thorough)
+                _say(writer, b"seen " + msgspec.json.encode(seen))
         except BaseException as error:  # noqa: BLE001  # whatever it is, it must not run on in a copy of the explorer
             _say(writer, b"failed " + text_of(error).encode(errors="replace"))
         os._exit(0)

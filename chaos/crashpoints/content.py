@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from chaos.crashpoints.blocks import Blocks
+
 DIGEST_BYTES = 16
 Range = tuple[int, int]
 """Bytes [low, high) of a file."""
@@ -22,15 +24,28 @@ def digest(data: bytes | bytearray) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes of a file with their hash. `data` may be the model's own buffer: read it before the model moves on."""
+    """What a file holds. `blocks` may be the model's own: read it, or take a copy, before the model moves on."""
 
-    data: bytes | bytearray
-    digest: bytes
+    blocks: Blocks
 
     @classmethod
-    def of(cls, data: bytes | bytearray) -> Content:
-        """Hash some bytes."""
-        return cls(data, digest(data))
+    def of(cls, data: bytes) -> Content:
+        """Hold some bytes."""
+        return cls(Blocks(data))
+
+    @property
+    def data(self) -> bytes:
+        """All bytes."""
+        return self.blocks.to_bytes()
+
+    @property
+    def digest(self) -> bytes:
+        """The hash by which equal contents are recognised."""
+        return self.blocks.digest
+
+    def kept(self) -> Content:
+        """Return the same content with blocks of its own."""
+        return Content(self.blocks.copy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +55,22 @@ class Write:
     index: int
     offset: int
     payload: bytes
+    end: int = field(init=False)
+    """Offset behind the last byte."""
 
-    @property
-    def end(self) -> int:
-        """Offset behind the last byte."""
-        return self.offset + len(self.payload)
+    def __post_init__(self) -> None:
+        """Compute the end once: it is asked for very often."""
+        object.__setattr__(self, "end", self.offset + len(self.payload))
 
-    def apply(self, data: bytearray, missing: tuple[Range, ...] = ()) -> None:
+    def apply(self, data: Blocks, missing: tuple[Range, ...] = ()) -> None:
         """Put the bytes into `data`, apart from the ranges that are missing."""
         at = self.offset
+        if not missing:
+            data.write(at, self.payload)
+            return
         for low, high in (*missing, (self.end, self.end)):
             if low > at:
-                put(data, at, self.payload[at - self.offset : low - self.offset])
+                data.write(at, self.payload[at - self.offset : low - self.offset])
             at = max(at, high)
 
 
@@ -68,22 +87,13 @@ class Length:
     grow_only: bool = False
     journaled: bool = False
 
-    def apply(self, data: bytearray) -> None:
+    def apply(self, data: Blocks) -> None:
         """Cut `data` or fill it up with zeros."""
-        if len(data) < self.size:
-            data.extend(bytes(self.size - len(data)))
-        elif not self.grow_only:
-            del data[self.size :]
+        if data.size < self.size or not self.grow_only:
+            data.resize(self.size)
 
 
 Change = Write | Length
-
-
-def put(data: bytearray, offset: int, payload: bytes) -> None:
-    """Write like pwrite(2): a gap before `offset` becomes zeros."""
-    if offset > len(data):
-        data.extend(bytes(offset - len(data)))
-    data[offset : offset + len(payload)] = payload
 
 
 @dataclass(slots=True, eq=False)
@@ -94,33 +104,31 @@ class File:
     failed sync may have dropped pending changes for good; `data` has them still then, and no later sync brings them.
     """
 
-    data: bytearray = field(default_factory=bytearray)
-    durable: bytes = b""
+    data: Blocks = field(default_factory=Blocks)
+    durable: Blocks = field(default_factory=Blocks)
     pending: list[Change] = field(default_factory=list)
     dropped: bool = False
-    _current: Content | None = None
-    _synced: Content | None = None
     _journaled: Content | None = None
 
     @classmethod
     def on_disk(cls, data: bytes) -> File:
         """Return a file of which everything is on the disk."""
-        return cls(bytearray(data), data)
+        blocks = Blocks(data)
+        return cls(blocks, blocks.copy())
 
     def change(self, change: Change) -> None:
         """Let readers see a change; the disk has it after a sync."""
         change.apply(self.data)
         self.pending.append(change)
-        self._current = None
 
     def sync(self) -> None:
         """Make all that is pending durable."""
         if not self.pending:
             return
         if self.dropped:
-            self.durable = bytes(self._rebuilt(self.pending, {}))
+            self.durable = self._rebuilt(self.pending, {})
         else:
-            self.durable = bytes(self.data)
+            self.durable = self.data.copy()
         self._settle()
 
     def drop(self) -> None:
@@ -138,29 +146,25 @@ class File:
 
     def current(self) -> Content:
         """Return what readers see."""
-        if self._current is None:
-            self._current = Content.of(self.data)
-        return self._current
+        return Content(self.data)
 
     def synced(self, *, journaled: bool) -> Content:
         """Return what is certainly on the disk; with `journaled`, lengths that a journal committed are as well."""
         if journaled and any(isinstance(change, Length) and change.journaled for change in self.pending):
             if self._journaled is None:
                 lengths = [change for change in self.pending if isinstance(change, Length) and change.journaled]
-                self._journaled = Content.of(self._rebuilt(lengths, {}))
+                self._journaled = Content(self._rebuilt(lengths, {}))
             return self._journaled
-        if self._synced is None:
-            self._synced = Content.of(self.durable)
-        return self._synced
+        return Content(self.durable)
 
     def without(self, missing: Missing) -> Content:
         """Return the content when the disk has all changes but those of `missing`."""
         if not any(change.index in missing for change in self.pending) and not self.dropped:
             return self.current()
-        return Content.of(self._rebuilt(self.pending, missing))
+        return Content(self._rebuilt(self.pending, missing))
 
-    def _rebuilt(self, changes: Iterable[Change], missing: Missing) -> bytearray:
-        data = bytearray(self.durable)
+    def _rebuilt(self, changes: Iterable[Change], missing: Missing) -> Blocks:
+        data = self.durable.copy()
         for change in changes:
             lost = missing.get(change.index, ())
             if lost is None:
@@ -173,4 +177,4 @@ class File:
 
     def _settle(self) -> None:
         self.pending = []
-        self._synced = self._journaled = None
+        self._journaled = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from chaos.crashpoints.content import Content, File, Length, Missing, Write
+from chaos.crashpoints.content import Content, File, Length, Missing, Range, Write
 from chaos.crashpoints.names import ROOT, Folder, Key, Link, NameChange, Names, Node, View, find, split, walk
 from chaos.crashpoints.snapshot import Tree
 from chaos.errors import ChaosError
@@ -62,7 +62,7 @@ class Disk:
         for path in sorted(start.folders):
             self.names.current[self._key(path)] = self._new_folder()
         for path, content in start.files.items():
-            self.names.current[self._key(path)] = self._new_file(bytes(content.data))
+            self.names.current[self._key(path)] = self._new_file(content.data)
         for path, target in start.links.items():
             self.names.current[self._key(path)] = Link(target)
         self.names.settle()
@@ -93,19 +93,31 @@ class Disk:
 
     def cut(self, at: int) -> Tree:
         """Return what readers see when the kernel had taken only the first `at` bytes of the last write."""
+        assert self.last is not None
+        low = self.last.offset or 0
+        return self.torn((low + at, low + len(self.last.payload)))
+
+    def torn(self, lost: Range) -> Tree:
+        """Return what readers see, as if the last write had left out `lost`, a beginning or an end of it."""
         assert self._overwritten is not None
         assert self.last is not None
-        assert self.last.offset is not None
+        offset, end = self.last.offset or 0, (self.last.offset or 0) + len(self.last.payload)
         file, length, under = self._overwritten
-        data = bytearray(file.data)
-        low, high = self.last.offset + at, self.last.offset + len(self.last.payload)
-        data[low:high] = under[at:]
-        del data[max(length, low) :]
-        partial = Content.of(data)
+        low, high = lost
+        before = under[low - offset : high - offset]
+        data = file.data.copy()
+        data.write(low, before + bytes(high - low - len(before)))
+        data.resize(max(length, low if high == end else end))
+        partial = Content(data)
         tree = self.now()
         by_path = dict(self._reachable("current", self.names.current))
         files = {path: partial if by_path[path] is file else content for path, content in tree.files.items()}
         return Tree(files, tree.folders, tree.links)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether a failed sync has thrown away what the readers of some file go on seeing."""
+        return any(file.dropped for file in self.files)
 
     def unsynced(self) -> list[File]:
         """Return the files with pending changes that some state may still show, in the order they were made.
@@ -182,10 +194,10 @@ class Disk:
                 raise LogGap(f"there was no {operation.name!r} to open")
             node = self._new_file()
             self._rename_to((self._key(operation.name), node))
-        if isinstance(node, File) and operation.flags & os.O_TRUNC and operation.kind is Kind.OPEN and node.data:
+        if isinstance(node, File) and operation.flags & os.O_TRUNC and operation.kind is Kind.OPEN and node.data.size:
             node.change(Length(self._index, 0))
-        if operation.kind is Kind.ADOPT and isinstance(node, File) and operation.size != len(node.data):
-            raise LogGap(f"{operation.name!r} has {operation.size} bytes, and {len(node.data)} were written")
+        if operation.kind is Kind.ADOPT and isinstance(node, File) and operation.size != node.data.size:
+            raise LogGap(f"{operation.name!r} has {operation.size} bytes, and {node.data.size} were written")
         self._handles[operation.clock] = node
 
     def _write(self, operation: Operation) -> None:
@@ -194,13 +206,13 @@ class Disk:
             raise LogGap("a write without an offset")
         if not operation.payload:
             return
-        under = bytes(file.data[operation.offset : operation.offset + len(operation.payload)])
-        self._overwritten = (file, len(file.data), under)
+        under = file.data.read(operation.offset, len(operation.payload))
+        self._overwritten = (file, file.data.size, under)
         file.change(Write(self._index, operation.offset, operation.payload))
 
     def _truncate(self, operation: Operation) -> None:
         file = self._file(operation)
-        if len(file.data) != operation.size:
+        if file.data.size != operation.size:
             file.change(Length(self._index, operation.size))
 
     def _allocate(self, operation: Operation) -> None:
@@ -209,10 +221,10 @@ class Disk:
             raise LogGap(f"an allocation of mode {mode} is not modelled")
         low = operation.offset or 0
         if mode & (_PUNCH_HOLE | _ZERO_RANGE):
-            zeros = max(0, min(low + operation.size, len(file.data)) - low)
+            zeros = max(0, min(low + operation.size, file.data.size) - low)
             if zeros:
                 file.change(Write(self._index, low, bytes(zeros)))
-        if not mode & _KEEP_SIZE and low + operation.size > len(file.data):
+        if not mode & _KEEP_SIZE and low + operation.size > file.data.size:
             file.change(Length(self._index, low + operation.size, grow_only=True))
 
     def _sync(self, operation: Operation) -> None:

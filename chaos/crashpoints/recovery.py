@@ -15,6 +15,7 @@ from chaos.crashpoints.recording import relevant, run_recorded
 from chaos.faults.disk.oplog import read_log, write_log
 
 LOG_FOLDER = "recoveries"
+_BOUNDARIES_MAX = 100
 
 
 def inner_bench(bench: Bench, recipe: Recipe, folder: Path, kept: Path) -> Bench:
@@ -44,10 +45,13 @@ def inner_bench(bench: Bench, recipe: Recipe, folder: Path, kept: Path) -> Bench
 def crash_again(bench: Bench, recipe: Recipe, count: int, folder: Path, kept: Path) -> tuple[list[Result], int]:
     """Look at up to `count` states that a crash during the recovery from `recipe` leaves.
 
-    Returns the results, their recipes beginning with this one, and how many different states there are.
+    Returns the results, their recipes beginning with this one, and how many different states there are at the
+    boundaries that were drawn, which are all of a short recovery.
     """
     inner = inner_bench(bench, recipe, folder, kept)
-    everything, _ = inner.candidates(range(1, len(inner.recording.operations) + 1))
+    boundaries = range(1, len(inner.recording.operations) + 1)
+    drawn = stream(bench.seed, "boundaries", str(recipe)).sample(boundaries, min(len(boundaries), _BOUNDARIES_MAX))
+    everything, _ = inner.candidates(sorted(drawn))
     unchanged = inner.recording.start.without(states.ignoring(bench.target.ignored)).digest
     candidates = [one for one in everything if one.digest != unchanged]
     chosen = _sample(candidates, count, bench.seed, str(recipe))

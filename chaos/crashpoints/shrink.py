@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from chaos.crashpoints import states
 from chaos.crashpoints.bench import Bench
 from chaos.crashpoints.content import Missing
@@ -10,14 +12,15 @@ from chaos.crashpoints.names import View
 from chaos.crashpoints.recipes import Recipe, explicit
 
 LOOKS_MAX = 120
+SECONDS_MAX = 15.0
 
 
 def shrink(bench: Bench, recipe: Recipe, outcome: Outcome, *, looks: int = LOOKS_MAX) -> Recipe:
     """Return a state with the same outcome, at the same boundary, that lacks as few operations as could be found.
 
     Delta debugging over the missing operations: halves first, then smaller groups, then what only misses in part is
-    left as it is. A state that the view does not allow is no candidate. At most `looks` states are opened; the best
-    one so far is returned then. What a process crash leaves lacks nothing, and is returned as it is.
+    left as it is. A state that the view does not allow is no candidate. At most `looks` states are opened, for 15 s in
+    all; the best one so far is returned then. What a process crash leaves lacks nothing, and is returned as it is.
     """
     if not recipe.is_power_loss:
         return recipe
@@ -49,12 +52,19 @@ def shrink(bench: Bench, recipe: Recipe, outcome: Outcome, *, looks: int = LOOKS
 
 
 class _Budget:
-    """How many looks are left."""
+    """The looks that are left, and the time for them."""
 
     def __init__(self, count: int) -> None:
-        self.left = count
+        self._count = count
+        self._deadline = time.monotonic() + SECONDS_MAX
+
+    @property
+    def left(self) -> bool:
+        """Whether there is one more."""
+        return self._count > 0 and time.monotonic() < self._deadline
 
     def take(self) -> bool:
         """Use one up; False when there is none."""
-        self.left -= 1
-        return self.left >= 0
+        left = self.left
+        self._count -= 1
+        return left

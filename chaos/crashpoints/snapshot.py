@@ -34,7 +34,7 @@ class Tree:
 
     def kept(self) -> Tree:
         """Return the same with bytes of its own, for use after the model has moved on."""
-        files = {path: Content(bytes(content.data), content.digest) for path, content in self.files.items()}
+        files = {path: content.kept() for path, content in self.files.items()}
         return Tree(files, self.folders, dict(self.links))
 
     def without(self, ignored: Callable[[str], bool]) -> Tree:
@@ -73,9 +73,9 @@ def write(tree: Tree, folder: Path) -> None:
     for path, content in tree.files.items():
         descriptor = os.open(base + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            written = os.write(descriptor, content.data)
-            while written < len(content.data):
-                written += os.write(descriptor, memoryview(content.data)[written:])
+            left = memoryview(content.data)
+            while left:
+                left = left[os.write(descriptor, left) :]
         finally:
             os.close(descriptor)
 

@@ -23,6 +23,7 @@ from chaos.faults.disk.oplog import LIED, Kind, Operation
 SECTOR = 512
 PAGE = 4096
 _CUTS_MAX = 8
+_BURST = 64
 _CHANCES = (0.1, 0.5, 0.9)
 _STILL = (Kind.CLOSE, Kind.ATTACH, Kind.TAINT, Kind.SYNC_RANGE)
 
@@ -30,7 +31,9 @@ _STILL = (Kind.CLOSE, Kind.ATTACH, Kind.TAINT, Kind.SYNC_RANGE)
 def recipes(disk: Disk, boundary: int, *, seed: int, draws: int) -> Iterator[Recipe]:
     """Yield the states at `boundary`, the one that `disk` has been brought to; `draws` random ones among them.
 
-    A marker changes no byte, but what was promised from there on: it has states like a write.
+    A marker changes no byte, but what was promised from there on: it has states like a write. Within a long burst of
+    writes without a sync, one more write makes hardly another choice of what is lost: there only some boundaries have
+    random states, the fewer the longer the burst. Where something is synced, named, cut or promised all have.
     """
     last = disk.last
     if last is not None and last.kind in _STILL:
@@ -42,11 +45,10 @@ def recipes(disk: Disk, boundary: int, *, seed: int, draws: int) -> Iterator[Rec
         yield from _torn(last, boundary, seed)
     for view in View:
         yield Recipe(boundary, "Ws", view)
-    unsynced = disk.unsynced()
-    if unsynced or disk.names.pending[View.POSIX]:
+    if last is None or last.kind is not Kind.WRITE or boundary % _stride(disk) == 0:
         for number in range(draws):
             view = (View.POSIX, View.EXT4)[number % 2]
-            if unsynced or disk.names.pending[view]:
+            if disk.unsynced() or disk.names.pending[view]:
                 yield Recipe(boundary, "Wr", view, number)
 
 
@@ -60,8 +62,12 @@ def build(disk: Disk, recipe: Recipe, *, seed: int) -> Tree:
         case "Ws":
             assert recipe.view is not None
             return disk.synced(recipe.view)
-    view = recipe.view or View.EXT4
-    return disk.without(view, missing(disk, recipe, seed=seed))
+    lost = missing(disk, recipe, seed=seed)
+    if recipe.kind == "Wt" and not disk.dropped:
+        [ranges] = lost.values()
+        assert ranges is not None
+        return disk.torn(ranges[0])
+    return disk.without(recipe.view or View.EXT4, lost)
 
 
 def missing(disk: Disk, recipe: Recipe, *, seed: int) -> Missing:
@@ -110,6 +116,10 @@ def legal(disk: Disk, view: View, lost: Missing) -> bool:
     if gone != optional[len(optional) - len(gone) :]:
         return False
     return all(lost.get(index, ()) is None for index in _after_lost_length(disk, lost))
+
+
+def _stride(disk: Disk) -> int:
+    return 1 + sum(len(file.pending) for file in disk.unsynced()) // _BURST
 
 
 def _inner(operation: Operation, grain: int) -> list[int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chaos.crashpoints.targets.base import BuiltIn
+from chaos.crashpoints.targets.graph import KuzuTarget, LadybugTarget
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
 from chaos.errors import PlanError, Problem
 
-KINDS: Mapping[str, type[BuiltIn]] = {kind.name: kind for kind in (SQLiteTarget,)}
+KINDS: Mapping[str, type[BuiltIn]] = {kind.name: kind for kind in (SQLiteTarget, KuzuTarget, LadybugTarget)}
 """Every target's class by its name."""
 
 

@@ -22,6 +22,7 @@ class Target(Protocol):
     limit_s: how long looking at one state may take. memory_bytes: address space that the looking may use, None for
     no bound. reads_promise: whether what is observed depends on the promise, and not on the state alone. batch: how
     many states one process may look at, one after the other; more than 1 only for a store that keeps nothing between.
+    thorough_every: of how many states, chosen by their hash, one is looked at thoroughly; 1 means all.
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class Target(Protocol):
     memory_bytes: int | None
     reads_promise: bool
     batch: int
+    thorough_every: int
 
     def demand(self) -> None:
         """Raise EnvironmentUnavailable when the store is not here. Starts nothing."""
@@ -43,8 +45,8 @@ class Target(Protocol):
     def command(self, act: str, data: Path) -> list[str]:
         """Return the command that does `act`, "work" or "recover", in `data`; it runs under the shim."""
 
-    def observe(self, data: Path, promise: Promise) -> Observation:
-        """Open what a crash left, check everything, go on writing, open again. Changes `data`."""
+    def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
+        """Open what a crash left and check everything; when `thorough`, also write more and open again."""
 
 
 class BuiltIn:
@@ -60,6 +62,7 @@ class BuiltIn:
     memory_bytes: int | None = None
     reads_promise: bool = False
     batch: int = 1
+    thorough_every: int = 1
 
     default_count: ClassVar[int] = 16
 
@@ -95,8 +98,8 @@ class BuiltIn:
         """Open what a crash left, write one more transaction, and close: the workload that a second crash ends."""
         raise NotImplementedError
 
-    def observe(self, data: Path, promise: Promise) -> Observation:
-        """Open what a crash left, check everything, go on writing, open again. Changes `data`."""
+    def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
+        """Open what a crash left and check everything; when `thorough`, also write more and open again."""
         raise NotImplementedError
 
 

@@ -43,6 +43,7 @@ class CommandTarget:
     memory_bytes: int | None = None
     reads_promise = True
     batch = 1
+    thorough_every = 1
 
     def __init__(self, command: tuple[str, ...], check: str | None, data: str | None) -> None:
         """Keep the words. `data` is a folder whose content the work begins with. Raises PlanError without a check."""
@@ -74,7 +75,7 @@ class CommandTarget:
         words = self._command if act == "work" else self._check
         return ["env", f"{DATA_VARIABLE}={data}", *_filled(words, data)]
 
-    def observe(self, data: Path, promise: Promise) -> Observation:
+    def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
         """Run the check and understand how it ended."""
         told = data.with_name("promise.json")
         told.write_bytes(msgspec.json.encode(_plain(promise)))

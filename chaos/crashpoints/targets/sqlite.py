@@ -80,12 +80,12 @@ class SQLiteTarget(BuiltIn):
             connection.execute("COMMIT")
             teller.acknowledged(str(number))
 
-    def observe(self, data: Path, promise: Promise) -> Observation:
+    def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
         """Look, write one more transaction, open again and look once more."""
         try:
             with self._opened(data) as connection:
                 seen = self._look(connection)
-                if seen.problems or seen.partial or not seen.found:
+                if seen.problems or seen.partial or not seen.found or not thorough:
                     return seen
                 stuck = self._go_on(connection, seen)
             return seen if stuck is None else _stuck(seen, stuck)

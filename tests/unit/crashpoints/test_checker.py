@@ -29,7 +29,7 @@ class Obedient(BuiltIn):
         """No options."""
         super().__init__({})
 
-    def observe(self, data: Path, promise: Promise) -> Observation:
+    def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
         """Crash, hang, fail or answer."""
         match (data / "order").read_text():
             case "crash":
