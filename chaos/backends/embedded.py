@@ -101,12 +101,12 @@ class EmbeddedEnvironment:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_server())
 
     async def _start_redis(self) -> None:
-        """Start the server, first or again, on the same port and data."""
+        """Start the server, first or again, on the same port and data; not while it runs or a fault keeps it down."""
         assert self._server is not None
-        self._hold_down = False
         async with self._starting:
-            if self._server.child is not None and self._server.child.status is None:
-                return  # the keeper was faster
+            runs = self._server.child is not None and self._server.child.status is None
+            if runs or self._hold_down:
+                return
             child = await self._server.start()
             self._register(child)
             self._on_server("server_started", child.pid)
@@ -154,6 +154,7 @@ class EmbeddedEnvironment:
     async def revive_redis(self) -> None:
         """Start the server again if a fault keeps it down."""
         if self._hold_down:
+            self._hold_down = False
             await self._start_redis()
 
     async def mend_redis(self) -> int:
@@ -162,6 +163,7 @@ class EmbeddedEnvironment:
         self._hold_down = True
         async with self._starting:
             cut_bytes = await self._server.mend()
+        self._hold_down = False
         await self._start_redis()
         return cut_bytes
 

@@ -30,7 +30,7 @@ def test_only_faults_on_containers_need_containers() -> None:
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in IN_CONTAINERS])
 def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
     """Exit 0: passed, or failed exactly as its expectation says."""
-    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0")
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", patience_s=170)
     assert done.code == 0, done.out + done.err
 
 
@@ -38,7 +38,7 @@ def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
 @pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py", "power_loss.py"])
 def test_an_experiment_ends_as_declared_on_ladybug(chaos_command, name: str) -> None:
     """The living fork of the graph engine takes kuzu's place by name."""
-    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug")
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug", patience_s=170)
     assert done.code == 0, done.out + done.err
     assert done.json("run.json")["stores"]["graph"]["engine"] == "ladybug"
 
