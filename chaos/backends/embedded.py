@@ -63,6 +63,7 @@ class EmbeddedEnvironment:
         self._keeper: asyncio.Task[None] | None = None
         self._children: list[Child] = []
         self._server: RedisServer | None = None
+        self._starting = asyncio.Lock()
         self._with_toxiproxy = with_toxiproxy
         self._toxiproxy_server: ToxiproxyServer | None = None
         self._listen: Reservation | None = None
@@ -80,7 +81,7 @@ class EmbeddedEnvironment:
     async def start(self) -> None:
         """Start the server and the proxy side by side; raises EnvironmentUnavailable with the reason."""
         for name in ("sqlite", "graph", "redis"):
-            (self._data / name).mkdir(mode=0o700)
+            (self._data / name).mkdir(mode=0o700, exist_ok=True)
         self._server = RedisServer(
             find_server(),
             self._data / "redis",
@@ -100,12 +101,15 @@ class EmbeddedEnvironment:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_server())
 
     async def _start_redis(self) -> None:
-        """Start the server, first or again, on the same port and data."""
+        """Start the server, first or again, on the same port and data; not while it runs or a fault keeps it down."""
         assert self._server is not None
-        self._hold_down = False
-        child = await self._server.start()
-        self._register(child)
-        self._on_server("server_started", child.pid)
+        async with self._starting:
+            runs = self._server.child is not None and self._server.child.status is None
+            if runs or self._hold_down:
+                return
+            child = await self._server.start()
+            self._register(child)
+            self._on_server("server_started", child.pid)
 
     def lost_proxy(self) -> HarnessError | None:
         """Return the failure to raise when the proxy has ended: it is part of the harness, and no fault aims at it."""
@@ -130,6 +134,10 @@ class EmbeddedEnvironment:
         os.kill(child.pid, number)
         return child.pid
 
+    def keep_redis_down(self) -> None:
+        """Keep the keeper from starting the server until `revive_redis`."""
+        self._hold_down = True
+
     async def redis_gone(self, pid: int, timeout_s: float) -> bool:
         """Wait for the end of a server process; False when the time ran out first."""
         try:
@@ -146,7 +154,18 @@ class EmbeddedEnvironment:
     async def revive_redis(self) -> None:
         """Start the server again if a fault keeps it down."""
         if self._hold_down:
+            self._hold_down = False
             await self._start_redis()
+
+    async def mend_redis(self) -> int:
+        """Have the server's own tool cut its log while nobody starts it; then start it."""
+        assert self._server is not None
+        self._hold_down = True
+        async with self._starting:
+            cut_bytes = await self._server.mend()
+        self._hold_down = False
+        await self._start_redis()
+        return cut_bytes
 
     async def stop(self) -> list[str]:
         """End every process; return the names of those that could not be ended. Idempotent."""

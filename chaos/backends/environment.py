@@ -88,6 +88,9 @@ class Environment(Protocol):
         does not run.
         """
 
+    def keep_redis_down(self) -> None:
+        """Let nothing but `revive_redis` start the server again once it has ended."""
+
     async def redis_gone(self, pid: int, timeout_s: float) -> bool:
         """Wait until the process that had `pid` has ended; False when `timeout_s` ran out first."""
 
@@ -95,4 +98,13 @@ class Environment(Protocol):
         """Tell whether the server that has `pid` is stopped now, by SIGSTOP or in the freezer."""
 
     async def revive_redis(self) -> None:
-        """Start the server again if a fault keeps it down; returns when it answers. Idempotent."""
+        """Start the server again if a fault keeps it down; returns when it answers. Idempotent.
+
+        Raises EnvironmentUnavailable when it does not come up; it is then tried again as after any other end.
+        """
+
+    async def mend_redis(self) -> int:
+        """Cut a log that the server refuses to read back to its last whole command, and start it; return bytes cut.
+
+        0: there was nothing to cut. Raises EnvironmentUnavailable when it does not come up for all that.
+        """

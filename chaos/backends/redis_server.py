@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from chaos._process import Child, spawn_program
+from chaos.backends import aof
 from chaos.backends.ports import Reservation
 from chaos.errors import EnvironmentUnavailable
 
@@ -123,6 +124,10 @@ class RedisServer:
             await child.kill()
             raise
         return child
+
+    async def mend(self) -> int:
+        """Cut an append-only file that the server refused; return the bytes cut. See `chaos.backends.aof`."""
+        return await aof.mend(self._binary.path, self._folder, self._log, self._environment)
 
     async def stop(self) -> None:
         """End the server if it runs, and give the port back. Idempotent."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
+from chaos.checkers.crashes import crash_of, with_crash
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
 from chaos.checkers.outcomes import Fate, Row, blind_spots, rows, torn_shapes
 from chaos.checkers.words import contents, count_of, places, promise, shown_marks
@@ -23,7 +24,8 @@ class Atomic:
     nothing was sent.
 
     details: "table", a row per transaction {token, process, acknowledged: ok|fail|info, resolved, <store>...,
-    verdict}; "counts" by verdict; "torn" by which stores kept it, such as {"sqlite only": 3}; "refused"; "strangers".
+    verdict}; "counts" by verdict; "torn" by which stores kept it, such as {"sqlite only": 3}; "refused"; "strangers";
+    "crash": the hardest crash that landed (see `crashes.crash_of`), which the summary names.
     """
 
     name: ClassVar[str] = "atomic"
@@ -37,21 +39,27 @@ class Atomic:
         refused = list(_refused(history, context.stores))
         witnesses = [_witness(history, row) for row in broken[:WITNESS_LIMIT]]
         witnesses += refused[:WITNESS_LIMIT] + strangers[:WITNESS_LIMIT]
+        crash = crash_of(history)
         shapes = torn_shapes(table, context.stores)
         return verdict(
             self.name,
-            broken=_broken(counts, shapes, len(refused), len(strangers), len(table)),
+            broken=with_crash(_broken(counts, shapes, len(refused), len(strangers), len(table)), "after", crash),
             witnesses=witnesses,
             count=len(broken) + len(refused) + len(strangers),
             unknown=_unknown(history, context.stores, table, counts["in doubt"]),
-            holds=f"{count_of(len(table), 'transaction')}: {counts['committed']} in every store, "
-            f"{counts['rolled back']} in none",
+            holds=with_crash(
+                f"{count_of(len(table), 'transaction')}: {counts['committed']} in every store, "
+                f"{counts['rolled back']} in none",
+                "against",
+                crash,
+            ),
             details={
                 "table": [_line(row, context.stores) for row in table],
                 "counts": {fate: counts[fate] for fate in get_args(Fate)},
                 "torn": shapes,
                 "refused": len(refused),
                 "strangers": len(strangers),
+                "crash": crash,
             },
         )
 

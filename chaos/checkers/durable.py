@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chaos.checkers.crashes import crash_of, with_crash
 from chaos.checkers.model import WITNESS_LIMIT, Context, Verdict, Witness, verdict
 from chaos.checkers.outcomes import blind_spots, gone, readings_bound
 from chaos.checkers.words import contents, count_of, listed, places, promise, shown_marks
@@ -21,7 +22,10 @@ class Durable:
     all that it acknowledged. Unknown: the stores were not read both after the load and after reopening,
     or nothing was acknowledged, so that nothing could be lost.
 
-    details: "acknowledged", "resolved_committed", and "lost" by store.
+    It is as strong as the hardest crash that landed, and the summary names that one: a killed process keeps what it
+    wrote with the kernel, only a loss of power takes what was not synced.
+
+    details: "acknowledged", "resolved_committed", "lost" by store, and "crash" (see `crashes.crash_of`).
     """
 
     name: ClassVar[str] = "durable"
@@ -30,20 +34,21 @@ class Durable:
         """Judge by acknowledgements, resolutions and readings; linear."""
         kept = [one for one in history.transactions.values() if _promised(history, one)]
         acknowledged = sum(one.kind == "ok" for one in kept)
+        crash = crash_of(history)
         losses = [loss for one in kept if (loss := _loss(history, one, context)) is not None]
         shut = gone(history, acknowledged)
         return verdict(
             self.name,
-            broken=_broken(len(losses), len(kept), acknowledged),
+            broken=with_crash(_broken(len(losses), len(kept), acknowledged), "after", crash),
             witnesses=[*shut, *(_witness(history, *loss) for loss in losses[:WITNESS_LIMIT])],
             count=len(losses) + len(shut),
             unknown=_unknown(history, context, acknowledged),
-            holds=f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
-            + (f", and {len(kept) - acknowledged} that recovery called committed" if len(kept) > acknowledged else ""),
+            holds=with_crash(_holds(acknowledged, len(kept)), "against", crash),
             details={
                 "acknowledged": acknowledged,
                 "resolved_committed": len(kept) - acknowledged,
                 "lost": {store: sum(store in absent for _, _, absent in losses) for store in context.stores},
+                "crash": crash,
             },
         )
 
@@ -52,6 +57,11 @@ def _broken(losses: int, kept: int, acknowledged: int) -> str:
     if losses:
         return f"{losses} of {count_of(kept, 'committed transaction')} not in every store"
     return f"the system cannot be opened any more, after {count_of(acknowledged, 'acknowledged transaction')}"
+
+
+def _holds(acknowledged: int, kept: int) -> str:
+    text = f"{count_of(acknowledged, 'acknowledged transaction')} in every store"
+    return text if kept == acknowledged else f"{text}, and {kept - acknowledged} that recovery called committed"
 
 
 def _unknown(history: History, context: Context, acknowledged: int) -> Iterator[str]:

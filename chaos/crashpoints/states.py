@@ -75,7 +75,7 @@ def missing(disk: Disk, recipe: Recipe, *, seed: int) -> Missing:
     match recipe.kind:
         case "Ws":
             assert recipe.view is not None
-            return _all_missing(disk, recipe.view)
+            return all_missing(disk, recipe.view)
         case "Wt":
             last = disk.last
             assert last is not None
@@ -85,7 +85,7 @@ def missing(disk: Disk, recipe: Recipe, *, seed: int) -> Missing:
         case "Wr":
             assert recipe.view is not None
             rng = stream(seed, "crash-state", recipe.boundary, recipe.view, recipe.number)
-            return _drawn(disk, recipe.view, rng)
+            return drawn(disk, recipe.view, rng)
         case "W":
             return dict(recipe.missing)
     return {}
@@ -146,14 +146,15 @@ def _torn(last: Operation, boundary: int, seed: int) -> Iterator[Recipe]:
     yield Recipe(boundary, "Wt", None, -rng.choice(cuts))
 
 
-def _all_missing(disk: Disk, view: View) -> dict[int, tuple[Range, ...] | None]:
+def all_missing(disk: Disk, view: View) -> dict[int, tuple[Range, ...] | None]:
+    """Return all that a power loss may take here: every change that no sync covers."""
     lost: dict[int, tuple[Range, ...] | None] = dict.fromkeys(metadata(disk, view))
     for file in disk.unsynced():
         lost.update((change.index, None) for change in file.pending if isinstance(change, Write))
     return lost
 
 
-def _drawn(disk: Disk, view: View, rng: Random) -> Missing:
+def drawn(disk: Disk, view: View, rng: Random) -> Missing:
     """Draw what is missing. Names: any under posix, the newest under ext4. Data: whole writes, or their pieces."""
     lost: dict[int, tuple[Range, ...] | None] = {}
     optional = metadata(disk, view)

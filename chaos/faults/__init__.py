@@ -18,6 +18,7 @@ from chaos.faults.disk.faults import (
     ShortWrite,
     TornWrite,
 )
+from chaos.faults.disk.power import PowerLoss
 from chaos.faults.network import (
     Bandwidth,
     Cut,
@@ -76,6 +77,7 @@ __all__ = [
     "OnCommand",
     "Partition",
     "Pause",
+    "PowerLoss",
     "Refuse",
     "ResetOnAccept",
     "Restart",

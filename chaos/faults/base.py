@@ -74,6 +74,20 @@ class ContainerLever(Protocol):
         """Return usage_bytes, limit_hits (how often the kernel met the bound) and oom_kills."""
 
 
+class PowerLever(Protocol):
+    """The power of the machine that all stores stand on, as far as processes under the file shim are concerned."""
+
+    async def off(self, fault_id: str, policy: str, rng: Random) -> Evidence:
+        """End every process at one moment and rebuild the stores' folders as `policy` says; see `PowerLoss`.
+
+        Nothing is started again before `on`. When the operation log cannot carry a rebuild, the folders stay as the
+        processes left them, and the evidence has "refused", with the reason, and no "folders_rebuilt".
+        """
+
+    async def on(self, fault_id: str) -> Evidence:
+        """Start the server, then let the worker be started. Idempotent: an unknown id returns {}."""
+
+
 class Levers(Protocol):
     """What an environment lets faults act on. Names are store names ("redis", "sqlite", "graph") or "worker"."""
 
@@ -85,6 +99,9 @@ class Levers(Protocol):
 
     def container(self, store: str) -> ContainerLever:
         """Return the container of `store`; EnvironmentUnavailable when it is not in one."""
+
+    def power(self) -> PowerLever:
+        """Return the power switch; EnvironmentUnavailable when no operation log is kept."""
 
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal to the process behind `target`; return its pid. ProcessLookupError if it is gone."""

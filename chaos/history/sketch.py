@@ -70,10 +70,12 @@ class Sketch:
         at: float | None = None,
         lasting: bool = True,
         stops_work: bool = False,
+        arguments: Mapping[str, Any] | None = None,
         **more: bool | None,
     ) -> Sketch:
         """A fault begins; it acts on redis. `more` are further fields of its value, such as severs and bounded."""
-        value: dict[str, Any] = {"store": "redis", "arguments": {}, "lasting": lasting, "stops_work": stops_work}
+        value: dict[str, Any] = {"store": "redis", "arguments": dict(arguments or {})}
+        value |= {"lasting": lasting, "stops_work": stops_work}
         return self.add("fault_begin", kind, at=at, fault=fault, value=value | more)
 
     def end(

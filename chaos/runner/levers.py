@@ -8,7 +8,7 @@ import os
 from chaos._process import is_stopped, until_exit
 from chaos.backends.environment import Environment
 from chaos.errors import EnvironmentUnavailable
-from chaos.faults.base import STRUCK, ContainerLever, DiskLever, Evidence, NetworkLever
+from chaos.faults.base import STRUCK, ContainerLever, DiskLever, Evidence, NetworkLever, PowerLever
 from chaos.faults.disk.control import Control, StoreDisk
 from chaos.runner.supervisor import Supervisor
 
@@ -30,9 +30,18 @@ class RunLevers:
     """The `Levers` of one run."""
 
     def __init__(
-        self, environment: Environment, network: NetworkLever, supervisor: Supervisor, control: Control | None
+        self,
+        environment: Environment,
+        network: NetworkLever,
+        supervisor: Supervisor,
+        control: Control | None,
+        power: PowerLever | None = None,
     ) -> None:
-        """`network` acts on the proxy in front of Redis; `control` is None when no shim is loaded."""
+        """`network` acts on the proxy in front of Redis.
+
+        `control` is None when no shim is loaded, `power` when no operation log is kept.
+        """
+        self._power = power
         self._network = network
         self._environment = environment
         self._supervisor = supervisor
@@ -53,6 +62,12 @@ class RunLevers:
         if self._control is None:
             raise EnvironmentUnavailable("no file shim is loaded", "see `chaos doctor`")
         return _ClockedDisk(self._control, store)
+
+    def power(self) -> PowerLever:
+        """Return the power switch."""
+        if self._power is None:
+            raise EnvironmentUnavailable("no operation log is kept", "see `chaos doctor`")
+        return self._power
 
     async def signal(self, target: str, signal_number: int) -> int:
         """Send a signal; raises ProcessLookupError when the process is not there."""

@@ -18,10 +18,12 @@ from chaos._declare import seconds
 from chaos._process import Child
 from chaos.backends.environment import Environment
 from chaos.backends.ownership import OWNER_VARIABLE, Owner
+from chaos.crashpoints import snapshot
 from chaos.errors import EnvironmentUnavailable, HarnessError
 from chaos.experiment.plan import AtPhase, Plan
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
+from chaos.faults.disk.power import PowerLoss
 from chaos.history.model import Kind
 from chaos.history.writer import HistoryWriter
 from chaos.runner.folder import RunFolder
@@ -30,6 +32,7 @@ from chaos.runner.ledger import Ledger
 from chaos.runner.levers import RunLevers
 from chaos.runner.nemesis import Nemesis
 from chaos.runner.places import make_environment, network_lever
+from chaos.runner.power import OperationLog, Power
 from chaos.runner.result import RunOptions
 from chaos.runner.supervisor import OPEN_TIMEOUT_S, Supervisor, WorkerPlan
 from chaos.runner.worker import SYNC_WATCH
@@ -57,6 +60,8 @@ class Stage:
         self.history = HistoryWriter(folder.path / "history.jsonl")
         self.ledger = Ledger(folder.path / "faults.jsonl", start_ns=self.history.start_ns)
         self.control: Control | None = None
+        self.log: OperationLog | None = None
+        """Kept only for a plan with a power loss, since recording costs time."""
         self.environment: Environment | None = None
         self.supervisor: Supervisor | None = None
         self.nemesis: Nemesis | None = None
@@ -107,7 +112,8 @@ class Stage:
         network = await network_lever(
             self.environment, self._plan, self._folder, wire=self._options.wire, start_ns=self.history.start_ns
         )
-        levers = RunLevers(self.environment, network, self.supervisor, self.control)
+        power = Power(self.log, self.environment, self.supervisor) if self.log is not None else None
+        levers = RunLevers(self.environment, network, self.supervisor, self.control, power)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
         try:
             await self.supervisor.start(set_up=True)
@@ -235,7 +241,16 @@ class Stage:
             return {}
         self.control = Control.create(self._folder.control, self._folder.data)
         self.control.arm(SYNC_WATCH, {"calls": ("fsync", "fdatasync"), "path": COMMIT_LOG, "action": "count"})
+        if any(rule.fault.kind == PowerLoss.kind for rule in self._plan.rules):
+            self._record_operations(self.control)
         return library.environment(self._folder.control)
+
+    def _record_operations(self, control: Control) -> None:
+        """Record from before the first process on; the stores' folders are there, empty, and their names durable."""
+        for name in self._stores:
+            (self._folder.data / name).mkdir(mode=0o700)
+        self.log = OperationLog(control, self._folder.data, self._folder.live)
+        self.log.begin(snapshot.read(self._folder.data))
 
     def _worker_plan(self, variables: dict[str, str]) -> WorkerPlan:
         assert self.environment is not None

@@ -92,6 +92,8 @@ class Supervisor:
         self.broken: Exception | None = None
         """Why no worker can be kept running any more: a failure of the harness."""
         self.failed = asyncio.Event()
+        self._may_start = asyncio.Event()
+        self._may_start.set()
 
     async def start(self, *, set_up: bool) -> None:
         """Start the first worker and keep one running from then on.
@@ -101,6 +103,14 @@ class Supervisor:
         """
         await self._start_worker(set_up=set_up)
         self._loop_task = asyncio.get_running_loop().create_task(self._keep_running())
+
+    def hold(self) -> None:
+        """Start no worker until `release`; one that runs is left alone."""
+        self._may_start.clear()
+
+    def release(self) -> None:
+        """Let workers be started again."""
+        self._may_start.set()
 
     async def call(self, op: str, args: dict[str, Any] | None, timeout_s: float) -> Any:
         """Ask the present worker; raises ChannelClosed, RemoteError or TimeoutError."""
@@ -211,6 +221,7 @@ class Supervisor:
         self._history.append("event", "worker_exited", value={"status": self.child.status})
 
     async def _start_worker(self, *, set_up: bool) -> None:
+        await self._may_start.wait()
         started_ns = time.monotonic_ns()
         self._attempts += 1
         ours, theirs = socket.socketpair()

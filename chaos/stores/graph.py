@@ -25,6 +25,9 @@ from chaos.stores.graph_engine import Statement
 _NAME = "graph"
 _FILE = "graph.db"
 _DAMAGE = ("corrupt", "checksum", "not a valid", "bad_alloc")
+_PASSING = ("io exception", "lock", "no space", "memory", "buffer manager", "permission", "too many open")
+"""Words in what an engine says when something around the file is to blame, and may pass."""
+
 _DAMAGE_COUNT_MAX = 3
 _READS = ("query", "applied")
 
@@ -315,9 +318,21 @@ class GraphStore:
     def _note_damage(self, error: Exception, status: int | None) -> None:
         """Count openings that failed because of what is in the file; after a few, set the file aside."""
         self._why_not_ready = f"opening failed (status {status}): {str(error) or type(error).__name__}"
-        crashed = isinstance(error, ChannelClosed) and status is not None and status < 0 and status != -signal.SIGKILL
-        if crashed or any(word in str(error).lower() for word in _DAMAGE):
+        if _tells_damage(error, status):
             self._damage_count += 1
         if self._damage_count >= _DAMAGE_COUNT_MAX and self.can_rebuild():
             self._damage_count = 0
             self._rename_files()
+
+
+def _tells_damage(error: Exception, status: int | None) -> bool:
+    """Tell whether an opening failed because of what is in the files; `status` is that of the child, None if it lives.
+
+    Engines have no word of their own for most damage: kuzu says "unordered_map::at" when the database was lost by name
+    and its log was not. So whatever the engine says counts, except what is known to come from elsewhere.
+    """
+    if isinstance(error, ChannelClosed):
+        return status is not None and status < 0 and status != -signal.SIGKILL
+    text = str(error).lower()
+    said = isinstance(error, RemoteError) and error.kind == "Broken" and not any(word in text for word in _PASSING)
+    return said or any(word in text for word in _DAMAGE)

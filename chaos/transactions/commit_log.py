@@ -20,7 +20,7 @@ from chaos.stores.sqlite import SQLiteStore, WriteTransaction
 from chaos.transactions.unit import Transaction
 
 RETAINED_ROWS = 100_000
-_COLLECT_EVERY = 1000
+COLLECT_EVERY = 1000
 _BATCH = 64
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -63,8 +63,16 @@ class RedoRow(msgspec.Struct, frozen=True, kw_only=True):
 class CommitLog:
     """The log inside `store`. `last_csn` is the newest commit known to be durable."""
 
-    def __init__(self, store: SQLiteStore, *, retained_rows: int = RETAINED_ROWS) -> None:
-        """Keep the store; `take_over` must run before anything else."""
+    def __init__(
+        self, store: SQLiteStore, *, retained_rows: int = RETAINED_ROWS, collect_every: int = COLLECT_EVERY
+    ) -> None:
+        """Keep the store; `take_over` must run before anything else.
+
+        retained_rows must exceed what a store can have applied and not synced: what it loses is read from here. A
+        server that syncs once a second is behind by two at most, so the default covers it up to 50,000 a second.
+        collect_every: how many commits there are between two purges.
+        """
+        self._collect_every = collect_every
         self._store = store
         self._retained_rows = retained_rows
         self._owner = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -125,7 +133,7 @@ class CommitLog:
         await transaction.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
         text = msgspec.json.encode(row.writes).decode()
         await transaction.execute("INSERT INTO redo VALUES (?, ?, ?, ?)", (row.csn, row.previous, row.token, text))
-        if row.csn % _COLLECT_EVERY == 0 and applied > self._retained_rows:
+        if row.csn % self._collect_every == 0 and applied > self._retained_rows:
             await transaction.execute("DELETE FROM redo WHERE csn <= ?", (applied - self._retained_rows,))
             self.complete = False
         return row

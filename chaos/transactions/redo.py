@@ -11,7 +11,7 @@ import msgspec
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.transactions.applier import Applier
-from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.commit_log import COLLECT_EVERY, RETAINED_ROWS, CommitLog
 from chaos.transactions.coordinator import Coordinator
 from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary, refused
 from chaos.transactions.stores import Stores
@@ -30,6 +30,8 @@ class RedoSystem:
     """
 
     synchronous: str | None = None
+    retained_rows = RETAINED_ROWS
+    collect_every = COLLECT_EVERY
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
 
@@ -64,7 +66,7 @@ class RedoSystem:
         self._workload = load(site.config.workload)
         genesis = self._workload.genesis()
         stores = Stores(site, synchronous=self.synchronous)
-        log = CommitLog(stores.sqlite)
+        log = CommitLog(stores.sqlite, retained_rows=self.retained_rows, collect_every=self.collect_every)
         stores.graph.can_rebuild = lambda: log.complete
         secondaries: tuple[Secondary, ...] = (
             self.redis_secondary(stores.redis_applier, genesis, log),

@@ -47,5 +47,5 @@ class Stores:
 
 def _child_log(data_folder: Path) -> Path:
     """Keep the child's output out of the stores' folders, where faults on files might meet it."""
-    logs = data_folder.parent / "logs"
-    return (logs if logs.is_dir() else data_folder) / "graph-child.log"
+    logs = [folder / "logs" for folder in data_folder.parents[:2]]
+    return next((folder for folder in logs if folder.is_dir()), data_folder) / "graph-child.log"

@@ -64,15 +64,15 @@ class Command:
         """Return the environment of the command: this source tree, no colours."""
         return {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **changes}
 
-    def __call__(self, *words: str | Path, **environment: str) -> Outcome:
-        """Run the command to its end."""
+    def __call__(self, *words: str | Path, patience_s: float = 110, **environment: str) -> Outcome:
+        """Run the command to its end, within the time given."""
         done = subprocess.run(
             self.arguments(*words),
             cwd=self.folder,
             env=self.environment(**environment),
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=patience_s,
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr, self.runs)

@@ -50,16 +50,16 @@ def _cases() -> list[Any]:
 @pytest.mark.parametrize("name", _cases())
 def test_an_experiment_ends_as_declared(chaos_command, name: str) -> None:
     """Exit 0: passed, or failed exactly as its expectation says."""
-    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0")
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", patience_s=170)
     assert done.code == 0, done.out + done.err
 
 
 @pytest.mark.deep
 @pytest.mark.requires("ladybug")
-@pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py"])
+@pytest.mark.parametrize("name", ["partition.py", "naive_coordinator.py", "graph_killed.py", "power_loss.py"])
 def test_an_experiment_ends_as_declared_on_ladybug(chaos_command, name: str) -> None:
     """The living fork of the graph engine takes kuzu's place by name."""
-    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug")
+    done = chaos_command("run", ROOT / "experiments" / name, "--seed", "0", "--graph", "ladybug", patience_s=170)
     assert done.code == 0, done.out + done.err
     assert done.json("run.json")["stores"]["graph"]["engine"] == "ladybug"
 

@@ -17,7 +17,8 @@ MUTANT = """
 
     from chaos import systems
 
-    base = runpy.run_path({experiment!r})["EXPERIMENT"]
+    found = runpy.run_path({experiment!r})
+    base = found["EXPERIMENT"] if "EXPERIMENT" in found else found["EXPERIMENTS"][1]
     EXPERIMENT = dataclasses.replace(base, id="mutant", system=systems.Own({system!r}))
 """
 
@@ -25,6 +26,8 @@ CASES = [
     ("latency.py", "NoFsync", "synced"),
     ("crash_mid_commit.py", "NoRecovery", "atomic"),
     ("partition.py", "NoIdempotence", "exactly_once"),
+    ("power_loss.py", "LazyFsync", "durable"),
+    ("power_loss.py", "EagerPurge", "durable"),
 ]
 
 

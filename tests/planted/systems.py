@@ -1,6 +1,8 @@
 """Known bugs, each a small change to the right system, that the checks must catch.
 
 NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
+LazyFsync    the commit log is synced at checkpoints only, which a killed process never shows
+EagerPurge   rows of the commit log go as soon as the stores have answered, not when they have synced
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
 """
@@ -21,6 +23,19 @@ class NoFsync(RedoSystem):
     """SQLite never syncs its log."""
 
     synchronous = "OFF"
+
+
+class LazyFsync(RedoSystem):
+    """SQLite syncs its log at checkpoints only."""
+
+    synchronous = "NORMAL"
+
+
+class EagerPurge(RedoSystem):
+    """What every store has applied is purged from the log at once, durable there or not."""
+
+    retained_rows = 0
+    collect_every = 1
 
 
 class _BelievingRedis(RedisSecondary):

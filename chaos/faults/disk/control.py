@@ -20,7 +20,11 @@ from chaos.errors import HarnessError
 from chaos.faults.base import Evidence
 from chaos.faults.disk import layout
 from chaos.faults.disk.layout import Action
+from chaos.faults.disk.oplog import Kind
 from chaos.faults.disk.rules import DECLARED_FIELDS, Injected, count, decode, encode, evidence_of, generation_of, within
+
+_HARMLESS = (0, Kind.SYNC, Kind.SYNC_RANGE, Kind.SYNC_ALL, Kind.SYNC_FAILED, Kind.CLOSE)
+"""Kinds of calls of which a file shows nothing."""
 
 
 class Control:
@@ -117,7 +121,11 @@ class Control:
 
         Only the last `layout.PID_COUNT` processes are remembered.
         """
-        return pid in (entry & 0xFFFFFFFF for entry in self._file.pids[: min(self.attached, layout.PID_COUNT)])
+        return pid in self.attached_pids()
+
+    def attached_pids(self) -> tuple[int, ...]:
+        """Return the last `layout.PID_COUNT` processes that loaded the shim; most may have ended by now."""
+        return tuple(entry & 0xFFFFFFFF for entry in self._file.pids[: min(self.attached, layout.PID_COUNT)])
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -246,6 +254,21 @@ class Control:
         if self._file.lost:
             log, lost = os.fsdecode(self._file.log), self._file.lost
             raise HarnessError(f"shim log={log!r} lost {lost} records and ended there")
+
+    def in_flight(self) -> bool:
+        """Whether a process died within a call that changes something: the files may hold it, and the log does not.
+
+        To be asked when all processes are dead. A sync is none: to take it for never made is safe.
+        """
+        return int(self._file.pending) not in _HARMLESS
+
+    def forget_dead(self) -> None:
+        """Take the recording lock from a dead process; only while no process is under the shim.
+
+        Otherwise the next process would find the lock held, and a call of the dead unfinished in a log of its own.
+        """
+        with self._lock():
+            self._file.pending = self._file.waiters = self._file.holder = 0
 
     @property
     def recording(self) -> bool:
