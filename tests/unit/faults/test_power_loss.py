@@ -99,7 +99,7 @@ def test_without_a_shim_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> N
         workload=workload.Transfers(),
         schedule=(when.at("1s").do(PowerLoss()),),
     )
-    monkeypatch.setattr(needs, "_demand_servers", lambda *_: None)
+    monkeypatch.setattr(needs, "_servers", lambda *_: [])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(library, "available", lambda: (False, "no compiler"))
     with pytest.raises(EnvironmentUnavailable, match=r"disk\.power_loss need the file shim: no compiler"):
