@@ -53,10 +53,11 @@ class BudgetType(click.ParamType["Budget"]):
 @click.option("--again", type=click.IntRange(0), default=4, show_default=True, help="Recoveries that crash again.")
 @click.option("--limit", "limit_s", type=click.FloatRange(0.1), help="Seconds for one state, in place of the target's.")
 @click.option("--ignore-syncs", is_flag=True, help="Take every sync for a lie: a control that must find something.")
+@click.option("--sweep", is_flag=True, help="Let each file call fail in its turn, instead of crashing.")
 @click.option("--check", metavar="COMMAND", help="Check of your own program; COMMAND then follows after --.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder whose content your program begins with.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the exploration in this folder.")
-@click.option("--state", metavar="STATE", help="With --resume: look at this one state again.")
+@click.option("--state", metavar="STATE", help="Look at one state again, with --resume; with --sweep, one call.")
 @AS_JSON
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of run folders."
@@ -70,6 +71,8 @@ def explore(words: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """
     from chaos.crashpoints import session
 
+    if given["sweep"]:
+        return _sweep(words, given, as_json=as_json)
     if given["state"] is not None:
         if given["resume"] is None or words:
             raise click.UsageError("--state belongs to --resume FOLDER, without a target")
@@ -95,6 +98,37 @@ def explore(words: tuple[str, ...], as_json: bool, **given: Any) -> int:
     if given["resume"] is None:
         tell(_seed_line(options))
     return summary.exit_code
+
+
+def _sweep(words: tuple[str, ...], given: dict[str, Any], *, as_json: bool) -> int:
+    """Do the error sweep, or one call of it again."""
+    import msgspec
+
+    from chaos.crashpoints import sweeping
+
+    if given["resume"] is not None or given["ignore_syncs"]:
+        raise click.UsageError("--sweep runs the workload anew; leave --resume and --ignore-syncs out")
+    options = _options(words, given)
+    if given["state"] is not None:
+        code, lines = sweeping.run_again(options, given["state"])
+        if as_json:
+            echo_json({"exit_code": code, "lines": lines})
+        else:
+            say("\n".join(lines))
+        return code
+    swept = sweeping.run(options, _quiet if as_json else say)
+    if as_json:
+        echo_json(msgspec.to_builtins(swept))
+        return swept.exit_code
+    lines = [f"{swept.target}: {swept.verdict.upper()}", *([f"  {swept.note}"] if swept.note else [])]
+    lines.append(
+        f"  {swept.runs} runs, {swept.hit} hit, {swept.noticed} noticed by the workload, {swept.absorbed} absorbed"
+    )
+    for number, one in enumerate(swept.findings, 1):
+        lines.append(f"  {number:>2}  {one.outcome} ({one.calls} calls): {one.detail[:160]}")
+        lines.append(f"      {one.repeat}")
+    say("\n".join([*lines, f"  folder: {swept.folder}"]))
+    return swept.exit_code
 
 
 def _options(words: tuple[str, ...], given: dict[str, Any]) -> Options:

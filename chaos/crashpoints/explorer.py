@@ -13,7 +13,7 @@ from chaos._seeds import stream
 from chaos.crashpoints import findings, recipes, recovery
 from chaos.crashpoints.bench import Bench, Candidate, Case, Recording, Result
 from chaos.crashpoints.checker import Checker
-from chaos.crashpoints.judge import Outcome
+from chaos.crashpoints.judge import Judgement, Observation, Outcome
 from chaos.crashpoints.ledger import Ledger
 from chaos.crashpoints.pool import Pool, Serve
 from chaos.crashpoints.recipes import KINDS
@@ -96,6 +96,15 @@ def explore(plan: Plan, known: Sequence[Result], ledger: Ledger, tell: Tell) -> 
         if not any(map(_is_second, known)):
             results += _again(plan, pool, cases, counts, ledger)
     return counts, results
+
+
+def look_again(plan: Plan, state: str) -> tuple[Observation, Judgement, list[str]]:
+    """Make one state again and look at it: what was seen, the judgement, and what it lacks in words."""
+    with Pool(1, lambda number: _worker(plan, number)) as pool:
+        [(_, (seen, judgement))] = pool.run([("observe", state)])
+    first = recipes.parse(state)[0]
+    bench = _bench(plan, plan.scratch / "evidence")
+    return seen, judgement, findings.missing_in_words(bench, first) if first.is_power_loss else []
 
 
 def conclude(plan: Plan, results: Iterable[Result], repeat: Callable[[str], str]) -> list[findings.Finding]:
@@ -207,6 +216,7 @@ def _bench(plan: Plan, folder: Path) -> Bench:
 def _worker(plan: Plan, number: int) -> Serve:
     """Return what worker `number` answers requests with."""
     folder = plan.scratch / f"worker-{number}"
+    plan.target.preload()  # here and not in the explorer: a graph engine stays out of it, and two of them never meet
     bench = _bench(plan, folder)
     kept = plan.folder / recovery.LOG_FOLDER
 
@@ -216,6 +226,8 @@ def _worker(plan: Plan, number: int) -> Serve:
                 return bench.candidates(range(low, high))
             case "look", cases:
                 return list(bench.results([(case, _ways(case)) for case in cases]))
+            case "observe", state:
+                return recovery.observe(bench, recipes.parse(state), folder, kept)
             case "again", recipe, count:
                 return recovery.crash_again(bench, recipes.parse(recipe)[0], count, folder, kept)
             case "shrink", _, state, outcome:

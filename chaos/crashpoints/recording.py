@@ -45,19 +45,23 @@ def run_recorded(
     folder: Path,
     *,
     limit_s: float = WORK_LIMIT_S,
-    environment: Mapping[str, str] | None = None,
+    rules: Mapping[str, Mapping[str, object]] | None = None,
+    fired: dict[str, int] | None = None,
 ) -> tuple[list[Operation], int | None, str]:
     """Run a command that works in `data` under the shim; return its operations, status and last words.
 
     `folder` gets the control file, the log and the output; it must not hold them yet. The status is that of
-    subprocess, None when the time was over. Whatever the command started is killed at its end. Raises HarnessError
-    when the shim was not in it, or lost records.
+    subprocess, None when the time was over. `rules` of the shim are armed before, and `fired` is told how often each
+    acted. Whatever the command started is killed at its end. Raises HarnessError when the shim was not in it, or lost
+    records.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, said = folder / "log.bin", folder / "said.txt"
     with Control.create(folder / "control", data) as control:
         control.record(log)
-        variables = {**os.environ, **library.environment(control.path), **(environment or {})}
+        for name, rule in (rules or {}).items():
+            control.arm(name, rule)
+        variables = {**os.environ, **library.environment(control.path)}
         variables[PARENT_VARIABLE] = str(os.getpid())
         with said.open("wb") as output:
             process = subprocess.Popen(
@@ -71,6 +75,8 @@ def run_recorded(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        if fired is not None:
+            fired.update((name, control.fired(name)) for name in rules or {})
         if not control.attached:
             raise HarnessError(f"{command[0]!r} ran without the shim; a static program cannot be recorded")
         control.stop_recording()

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.crashpoints import explorer, findings, ledger, recipes, recording, recovery, snapshot, targets
-from chaos.crashpoints.bench import Bench, Recording, Result
-from chaos.crashpoints.checker import Checker
+from chaos.crashpoints import explorer, findings, ledger, recipes, recording, snapshot, targets
+from chaos.crashpoints.bench import Recording, Result
 from chaos.crashpoints.content import digest
 from chaos.crashpoints.explorer import Budget, Counts, Plan, Tell
 from chaos.crashpoints.ledger import Header, Ledger
@@ -72,11 +71,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(options: Options, tell: Tell) -> Summary:
     """Record the workload and explore it. Raises PlanError, EnvironmentUnavailable or HarnessError."""
-    header = _header(options)
+    header = header_of(options)
     target = target_of(header)
     target.demand()
     recording.demand_shim()
-    folder = _new_folder(options, target)
+    folder = new_folder(options, target)
     with scratch(folder) as place:
         try:
             recorded = _record(header, target, folder, place)
@@ -108,14 +107,13 @@ def look_again(folder: Path, state: str, limit_s: float | None) -> tuple[int, li
     except ValueError as error:
         raise PlanError([Problem(str(folder), 0, str(error), "copy the line from a finding", "bad-state")]) from error
     recorded = _stored(folder, header, target)
-    if max(one.boundary for one in chain[:1]) > len(recorded.operations):
+    if chain[0].boundary > len(recorded.operations):
         why = f"state={state!r} lies beyond the {len(recorded.operations)} operations"
         raise PlanError([Problem(str(folder), 0, why, "copy the line from a finding", "bad-state")])
     with scratch(folder) as place:
-        target.preload()
-        bench = Bench(recorded, target, Checker(target, place, limit_s=limit_s), seed=header.seed, draws=header.draws)
-        seen, judgement = recovery.observe(bench, chain, place, folder / recovery.LOG_FOLDER)
-        missing = findings.missing_in_words(bench, chain[0]) if chain[0].is_power_loss else []
+        options = Options(target="", seed=0, jobs=1, out=folder, limit_s=limit_s)
+        plan = _plan(options, header, recorded, (folder, place))
+        seen, judgement, missing = explorer.look_again(plan, state)
     text = f"{judgement.outcome}: {judgement.detail}" if judgement.detail else str(judgement.outcome)
     lines = [
         f"{state}: {text}",
@@ -132,7 +130,8 @@ def target_of(header: Header) -> Target:
     return targets.make(header.target)
 
 
-def _header(options: Options) -> Header:
+def header_of(options: Options) -> Header:
+    """Return what a ledger remembers of the options. Raises PlanError for a bad target."""
     return Header(
         target=options.target if options.command else targets.make(options.target).spelled,
         seed=options.seed,
@@ -188,21 +187,8 @@ def _explore(
     book: Ledger,
     tell: Tell,
 ) -> Summary:
-    folder, place = folders
-    target = target_of(header)
-    target.preload()
-    plan = Plan(
-        recording=recorded,
-        target=target,
-        seed=header.seed,
-        draws=header.draws,
-        jobs=options.jobs,
-        budget=options.budget,
-        again=options.again,
-        limit_s=options.limit_s,
-        folder=folder,
-        scratch=place,
-    )
+    folder = folders[0]
+    plan = _plan(options, header, recorded, folders)
     told = [one.name for one in recorded.operations if one.kind is Kind.MARKER]
     acknowledged = sum(text.startswith("acknowledged ") for text in told)
     tell(f"recorded {len(recorded.operations)} operations, {acknowledged} transactions acknowledged")
@@ -214,6 +200,22 @@ def _explore(
     summary = _summary(header, folder, recorded, acknowledged, counts, gathered)
     (folder / _SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return summary
+
+
+def _plan(options: Options, header: Header, recorded: Recording, folders: tuple[Path, Path]) -> Plan:
+    """Put together what is explored. `folders`: where the evidence goes, and where states are opened."""
+    return Plan(
+        recording=recorded,
+        target=target_of(header),
+        seed=header.seed,
+        draws=header.draws,
+        jobs=options.jobs,
+        budget=options.budget,
+        again=options.again,
+        limit_s=options.limit_s,
+        folder=folders[0],
+        scratch=folders[1],
+    )
 
 
 def _summary(
@@ -263,7 +265,8 @@ def repeat_line(folder: Path, state: str) -> str:
     return shlex.join(["chaos", "explore", "--resume", str(folder), "--state", state])
 
 
-def _new_folder(options: Options, target: Target) -> Path:
+def new_folder(options: Options, target: Target) -> Path:
+    """Make and return the folder of a run."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())  # a name for people; nothing is decided by it
     base = options.out / f"explore-{target.name}"
     base.mkdir(parents=True, exist_ok=True)

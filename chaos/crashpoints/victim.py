@@ -1,6 +1,7 @@
 """The recorded process of a built-in target: `python -m chaos.crashpoints.victim TARGET ACT FOLDER`.
 
-It runs under the shim, as any program would, and dies with the explorer. ACT is `work` or `recover`.
+It runs under the shim, as any program would, and dies with the explorer. ACT is `work`, `recover`, or `persevere`,
+which is `work` that goes on after a step that failed. The exit status is 0, or FAILED when a step failed.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from chaos._process import die_with_parent
 from chaos.crashpoints import targets
 from chaos.crashpoints.promises import Teller
+
+FAILED = 75
 
 
 def main() -> None:
@@ -23,13 +27,18 @@ def main() -> None:
     target = targets.make(text)
     data = Path(folder)
     teller = Teller(data)
-    if act == "work":
-        target.work(data, teller)
-    else:
-        target.recover(data, teller)
+    target.perseveres = act == "persevere"
+    try:
+        if act == "recover":
+            target.recover(data, teller)
+        else:
+            target.work(data, teller)
+    except Exception:  # noqa: BLE001  # what a store raises is its own affair
+        traceback.print_exc(limit=-2)
+        target.error_count += 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(FAILED if target.error_count else 0)
 
 
 if __name__ == "__main__":

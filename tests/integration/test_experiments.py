@@ -13,6 +13,7 @@ from chaos.experiment.loader import load_file
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
 DEEP = {
+    "aof_everysec.py",
     "flapping.py",
     "graph_killed.py",
     "latency.py",
@@ -20,6 +21,7 @@ DEEP = {
     "naive_coordinator.py",
     "partition_one_way.py",
     "pool_poisoning.py",
+    "power_loss.py",
     "redis_client_retries.py",
     "redis_killed.py",
     "slow_redis.py",

@@ -8,10 +8,11 @@ from chaos.crashpoints.targets.base import BuiltIn
 from chaos.crashpoints.targets.graph import KuzuTarget, LadybugTarget
 from chaos.crashpoints.targets.redis import RedisTarget
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
+from chaos.crashpoints.targets.system import SystemTarget
 from chaos.errors import PlanError, Problem
 
 KINDS: Mapping[str, type[BuiltIn]] = {
-    kind.name: kind for kind in (SQLiteTarget, KuzuTarget, LadybugTarget, RedisTarget)
+    kind.name: kind for kind in (SQLiteTarget, KuzuTarget, LadybugTarget, RedisTarget, SystemTarget)
 }
 """Every target's class by its name."""
 

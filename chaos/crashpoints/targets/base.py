@@ -7,7 +7,7 @@ work runs once, recorded, in a process of its own; `observe` runs once per state
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -45,7 +45,7 @@ class Target(Protocol):
         """Put into the empty folder `data` what the workload begins with."""
 
     def command(self, act: str, data: Path) -> list[str]:
-        """Return the command that does `act`, "work" or "recover", in `data`; it runs under the shim."""
+        """Return the command that does `act` in `data`, under the shim: "work", "persevere" or "recover"."""
 
     def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
         """Open what a crash left and check everything; when `thorough`, also write more and open again."""
@@ -55,6 +55,7 @@ class BuiltIn:
     """What the built-in targets share: their workloads are methods, run in `chaos.crashpoints.victim`.
 
     choices: the options with their values, the first being the default; an option without values takes a number.
+    perseveres: whether the workload goes on after a step that failed, as programs do; error_count: how many have.
     """
 
     name: ClassVar[str]
@@ -73,6 +74,8 @@ class BuiltIn:
         """Take the options as checked by `targets.make`."""
         self.options = options
         self.count = int(options.get("transactions") or self.default_count)
+        self.perseveres = False
+        self.error_count = 0
 
     @property
     def spelled(self) -> str:
@@ -92,6 +95,16 @@ class BuiltIn:
     def command(self, act: str, data: Path) -> list[str]:
         """Return the command of the recorded process."""
         return [sys.executable, "-P", "-m", "chaos.crashpoints.victim", self.spelled, act, str(data)]
+
+    def attempt(self, step: Callable[[], object]) -> None:
+        """Do a step of the workload; its failure is counted when the workload perseveres, and else raised."""
+        try:
+            step()
+        except Exception as error:
+            if not self.perseveres:
+                raise
+            self.error_count += 1
+            sys.stderr.write(text_of(error) + "\n")
 
     def work(self, data: Path, teller: Teller) -> None:
         """Do the recorded workload in the empty folder `data`, telling what is promised."""

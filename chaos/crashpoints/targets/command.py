@@ -73,7 +73,7 @@ class CommandTarget:
 
     def command(self, act: str, data: Path) -> list[str]:
         """Return the command that works, or the check, which recovers first."""
-        words = self._command if act == "work" else self._check
+        words = self._check if act == "recover" else self._command
         return ["env", f"{DATA_VARIABLE}={data}", *_filled(words, data)]
 
     def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:

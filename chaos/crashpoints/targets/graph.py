@@ -8,6 +8,7 @@ The engines crash, hang and take all the memory there is over a damaged file, so
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Mapping
@@ -87,12 +88,12 @@ class GraphTarget(BuiltIn):
         for number in range(1, self.count + 1):
             if number == self.count // 2:
                 teller.phase("checkpoint")
-                engine.run("CHECKPOINT")
+                self.attempt(lambda: engine.run("CHECKPOINT"))
                 teller.phase("after the checkpoint")
             if not entries.is_given_up(number):
-                _transact(engine, number, teller)
+                self.attempt(functools.partial(_transact, engine, number, teller))
         teller.phase("close")
-        engine.close()
+        self.attempt(engine.close)
 
     def recover(self, data: Path, teller: Teller) -> None:
         """Recover, write one more transaction, close."""

@@ -9,6 +9,7 @@ transactions, and no more than that.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -133,9 +134,9 @@ class RedisTarget(BuiltIn):
                 server.wait_rewritten()
                 teller.phase("after the rewrite")
             if not entries.is_given_up(number):
-                self._transact(server, number, teller)
+                self.attempt(functools.partial(self._transact, server, number, teller))
         teller.phase("stop")
-        server.stop()
+        self.attempt(server.stop)
 
     def recover(self, data: Path, teller: Teller) -> None:
         """Start on what is there, write one more transaction, stop."""

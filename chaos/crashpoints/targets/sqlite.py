@@ -7,6 +7,7 @@ is shared memory that SQLite rebuilds when it opens the database: it is in no st
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,9 +61,9 @@ class SQLiteTarget(BuiltIn):
             for number in range(1, self.count + 1):
                 if number == self.count // 2:
                     teller.phase("checkpoint")
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    self.attempt(lambda: connection.execute("PRAGMA wal_checkpoint(PASSIVE)"))
                     teller.phase("after the checkpoint")
-                self._transact(connection, number, teller)
+                self.attempt(functools.partial(self._transact, connection, number, teller))
             teller.phase("close")
 
     def recover(self, data: Path, teller: Teller) -> None:
@@ -133,6 +134,8 @@ class SQLiteTarget(BuiltIn):
         connection.execute("COMMIT")
 
     def _transact(self, connection: sqlite3.Connection, number: int, teller: Teller) -> None:
+        if connection.in_transaction:  # a step before has failed
+            connection.execute("ROLLBACK")
         teller.begin(str(number))
         self._write(connection, number)
         if entries.is_given_up(number):
