@@ -91,6 +91,11 @@ class Link:
         destination.throttle = self._throttle
 
     @property
+    def severed(self) -> bool:
+        """Whether this direction has ended: no stage can act on it any more."""
+        return self._severed
+
+    @property
     def received_bytes(self) -> int:
         """Bytes that were read from the source, whatever became of them."""
         return self._relayed_bytes + self._fed_bytes
@@ -99,11 +104,6 @@ class Link:
     def passed_bytes(self) -> int:
         """Bytes that were given to the destination."""
         return self._relayed_bytes + self._delivered_bytes
-
-    @property
-    def severed(self) -> bool:
-        """Whether this direction has ended: no stage can act on it any more."""
-        return self._severed
 
     def add(self, stage: Stage, before: AbstractSet[Toxic] = frozenset()) -> None:
         """Put a stage into the chain: in front of those of the toxics `before`, or else nearest to the destination.

@@ -173,7 +173,7 @@ class Framer:
             return _Step.ITEM
         count = number(line)
         if count is None or (kind not in _BULKS and kind not in _AGGREGATES):
-            return self._give_up(f"{bytes([kind]) + line[:20]!r} where a frame or an item should begin")
+            return self._give_up(f"{bytes([kind])!r} where a frame or an item should begin")
         if kind in _AGGREGATES:
             return self._begin_aggregate(kind, count)
         if self._requests and (kind != _BULK or count < 0):

@@ -150,3 +150,12 @@ def test_nonsense_is_told_and_kept(stream: bytes, requests: bool, why: str) -> N
     assert not framer.between_frames
     assert framer.rest() == stream
     assert [frame.raw for frame in framer.feed(good)] == [good]
+
+
+@pytest.mark.parametrize("requests", [True, False])
+def test_a_reason_tells_no_value(requests: bool) -> None:
+    """It goes into the journal, so of a line that should not be there it says the first byte and no more."""
+    framer = Framer(requests=requests)
+    assert framer.feed(b"*2\r\n$secret of somebody\r\n") == []
+    assert framer.reason is not None
+    assert "ecret" not in framer.reason
