@@ -61,6 +61,8 @@ class Toxic:
         """Whether all values are in range."""
         ranges = RANGES[self.type]
         inside = all(low <= self.attributes[name] <= high for name, (low, high) in ranges.items())
+        if self.type == "slicer":
+            inside = inside and self.attributes["size_variation"] < self.attributes["average_size"]
         return inside and 0 <= self.toxicity <= 1
 
 
