@@ -61,6 +61,8 @@ class Toxic:
         """Whether all values are in range."""
         ranges = RANGES[self.type]
         inside = all(low <= self.attributes[name] <= high for name, (low, high) in ranges.items())
+        if self.type == "slicer":
+            inside = inside and self.attributes["size_variation"] < self.attributes["average_size"]
         return inside and 0 <= self.toxicity <= 1
 
 
@@ -268,7 +270,7 @@ class Populate:
     proxies: list[dict[str, Any]]
 
     def run(self, api: Api, model: Model) -> None:
-        """Send it and compare; port 0 always differs, so what is there is always replaced."""
+        """Send it and compare; a port that was given differs from 0, so what was ever on is always replaced."""
         reply = api.post("/populate", self.proxies)
         if not all(proxy["name"] and proxy["upstream"] for proxy in self.proxies):
             assert reply.status == 400
@@ -280,8 +282,10 @@ class Populate:
                 # Toxiproxy reads the address of a replacement first, and only then stops what it replaces.
                 assert (reply.status, len(shown)) == (500, index), (self, reply)
                 return
-            same = old and (old.listen, old.upstream) == (proxy["listen"], proxy["upstream"])
-            assert not same
+            if old and proxy["listen"] and (old.listen, old.upstream) == (proxy["listen"], proxy["upstream"]):
+                assert not old.enabled  # only what was never on has port 0; it is left alone
+                assert shown[index] == model.shown()[proxy["name"]]
+                continue
             enabled = proxy.get("enabled", True)
             model.proxies[proxy["name"]] = Proxy(proxy["upstream"], enabled, shown[index]["listen"])
         assert (reply.status, len(shown)) == (201, len(self.proxies))
