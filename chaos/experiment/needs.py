@@ -47,8 +47,9 @@ def _servers(backend: str, proxy: str) -> list[Look]:
     """Return what must be here to start the servers, by name, each with a look that raises when it is not."""
     if backend != DEFAULT_BACKEND:
         from chaos.backends.docker.client import demand_daemon
+        from chaos.backends.docker.compose import demand_stack
 
-        return [("docker", demand_daemon)]
+        return [("docker", demand_daemon), *([("compose", demand_stack)] if backend == "compose" else [])]
     from chaos.backends.redis_server import find_server
     from chaos.backends.toxiproxy_server import find_toxiproxy
 

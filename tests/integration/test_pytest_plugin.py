@@ -214,6 +214,15 @@ def test_an_absent_daemon_is_a_skip(project: pytest.Pytester, monkeypatch: pytes
     done.stdout.fnmatch_lines(["*/nonexistent/docker.sock*"])
 
 
+@pytest.mark.requires("docker")
+def test_an_absent_stack_is_a_skip(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compose stack to attach to the item is skipped and says which one is not up."""
+    monkeypatch.setenv("CHAOS_COMPOSE_PROJECT", "nobody-has-this")
+    done = run(project, "-rs", "--chaos-backend", "compose", "experiments")
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*no compose stack 'nobody-has-this'*"])
+
+
 def test_what_a_proxy_cannot_do_is_a_skip(project: pytest.Pytester) -> None:
     """An experiment with a fault that a Toxiproxy cannot do is skipped there, with the names of those that can."""
     refused = 'schedule=(when.at("100ms").do(faults.Refuse("redis", cut=False)).heal(after="100ms"),), checks=('

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from chaos.backends.docker.environment import REDIS_PORT, ContainerEnvironment
 from chaos.backends.docker.images import Image, digest
 from chaos.backends.docker.probe import Probe
 from chaos.backends.docker.stack import API_PORT, LOOPBACK, published
+from chaos.backends.docker.sweep import Daemon
 from chaos.backends.ownership import Owner, own_name, owner_of
 from chaos.backends.toxiproxy import Toxiproxy, ToxiproxyError
 from chaos.errors import EnvironmentUnavailable, HarnessError
@@ -34,6 +35,33 @@ SERVICES = ("redis", "toxiproxy")
 
 _UP = "start it: docker compose -f compose/compose.yaml up --wait"
 _PORTS_NEEDED = 2
+
+
+def demand_stack() -> None:
+    """Raise EnvironmentUnavailable unless one compose stack is there to attach to; whether it is well shows later."""
+    _chosen(Daemon().labelled("container", PROJECT_LABEL))
+
+
+def _chosen(listed: Iterable[Mapping[str, Any]]) -> tuple[str, Mapping[str, str]]:
+    """Return the project to attach to, with the container of each of its services; raises EnvironmentUnavailable."""
+    stacks: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in listed:
+        stacks[one["Labels"][PROJECT_LABEL]][one["Labels"].get(SERVICE_LABEL, "")] = one["Id"]
+    wanted = os.environ.get(PROJECT_VARIABLE)
+    fit = [
+        name
+        for name, services in sorted(stacks.items())
+        if wanted in (None, "", name) and all(service in services for service in SERVICES)
+    ]
+    if not fit:
+        which = f"no compose stack {wanted!r}" if wanted else "no compose stack"
+        raise EnvironmentUnavailable(f"{which} with the services {' and '.join(SERVICES)} is up", _UP)
+    if len(fit) > 1:
+        raise EnvironmentUnavailable(
+            f"several compose stacks have the services {' and '.join(SERVICES)}: {', '.join(fit)}",
+            f"choose one with {PROJECT_VARIABLE}",
+        )
+    return fit[0], stacks[fit[0]]
 
 
 class ComposeEnvironment(ContainerEnvironment):
@@ -98,30 +126,14 @@ class ComposeEnvironment(ContainerEnvironment):
         assert self._client is not None
         api = self._client.api
         listed = await self._calls(api.containers, all=True, filters={"label": [PROJECT_LABEL]})
-        stacks: dict[str, dict[str, str]] = defaultdict(dict)
-        for one in listed:
-            stacks[one["Labels"][PROJECT_LABEL]][one["Labels"].get(SERVICE_LABEL, "")] = one["Id"]
-        wanted = os.environ.get(PROJECT_VARIABLE)
-        fit = [
-            name
-            for name, services in sorted(stacks.items())
-            if wanted in (None, "", name) and all(service in services for service in SERVICES)
-        ]
-        if not fit:
-            which = f"no compose stack {wanted!r}" if wanted else "no compose stack"
-            raise EnvironmentUnavailable(f"{which} with the services {' and '.join(SERVICES)} is up", _UP)
-        if len(fit) > 1:
-            raise EnvironmentUnavailable(
-                f"several compose stacks have the services {' and '.join(SERVICES)}: {', '.join(fit)}",
-                f"choose one with {PROJECT_VARIABLE}",
-            )
+        project, ids = _chosen(listed)
         found = {}
         for service in SERVICES:
-            found[service] = await self._calls(api.inspect_container, stacks[fit[0]][service])
+            found[service] = await self._calls(api.inspect_container, ids[service])
             state = found[service]["State"]
             if not state["Running"] or state["Paused"]:
                 raise EnvironmentUnavailable(
-                    f"service {service} of the compose stack {fit[0]} is {state['Status']}",
+                    f"service {service} of the compose stack {project} is {state['Status']}",
                     "run `chaos heal`, or start the stack again: docker compose up --wait",
                 )
         return found
