@@ -23,15 +23,15 @@ MUTANT = """
 """
 
 CASES = [
-    ("latency.py", "NoFsync", "synced"),
-    ("crash_mid_commit.py", "NoRecovery", "atomic"),
-    ("partition.py", "NoIdempotence", "exactly_once"),
-    ("power_loss.py", "LazyFsync", "durable"),
-    ("power_loss.py", "EagerPurge", "durable"),
+    pytest.param("latency.py", "NoFsync", "synced", id="NoFsync"),
+    pytest.param("crash_mid_commit.py", "NoRecovery", "atomic", id="NoRecovery"),
+    pytest.param("partition.py", "NoIdempotence", "exactly_once", id="NoIdempotence"),
+    pytest.param("power_loss.py", "LazyFsync", "durable", marks=pytest.mark.deep, id="LazyFsync"),
+    pytest.param("power_loss.py", "EagerPurge", "durable", marks=pytest.mark.deep, id="EagerPurge"),
 ]
 
 
-@pytest.mark.parametrize(("experiment", "mutant", "check"), CASES, ids=[mutant for _, mutant, _ in CASES])
+@pytest.mark.parametrize(("experiment", "mutant", "check"), CASES)
 def test_a_mutant_is_caught(chaos_command, experiment: str, mutant: str, check: str) -> None:
     """Exit 1, and the check that watches over that promise is invalid, with witnesses."""
     system = f"{ROOT / 'tests/planted/systems.py'}:{mutant}"

@@ -62,7 +62,9 @@ def _evidence(done: Any) -> list[dict[str, Any]]:
     return [entry["value"]["evidence"] for entry in done.history() if entry["kind"] == "fault_end"]
 
 
-@pytest.mark.parametrize("policy", ["posix", "ordered", "random", "applied"])
+@pytest.mark.parametrize(
+    "policy", ["posix", *(pytest.param(policy, marks=pytest.mark.deep) for policy in ("ordered", "random", "applied"))]
+)
 def test_the_coordinator_loses_nothing(chaos_command, policy: str) -> None:
     """Twice in one run every process ends, the folders are rebuilt, and the commit log brings all stores together."""
     done = chaos_command("run", chaos_command.write(WHOLE.format(policy=policy)), "--seed", "1")
@@ -93,6 +95,7 @@ def test_syncs_alone_decide_what_sqlite_keeps(chaos_command, synchronous: str, v
     assert (durable["details"]["lost"]["sqlite"] > 20) == (valid == "invalid")
 
 
+@pytest.mark.deep
 def test_a_crash_of_processes_does_not_tell_the_two_apart(chaos_command) -> None:
     """With everything applied the same missing syncs stay unseen, and the verdict says so little."""
     done = chaos_command("run", chaos_command.write(_alone("SQLiteAlone", "OFF", "applied")), "--seed", "2")

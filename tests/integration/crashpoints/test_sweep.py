@@ -75,6 +75,7 @@ def test_a_program_that_takes_no_notice_is_caught(tmp_path: Path):
     assert code == ExitCode.INCONCLUSIVE
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_sqlite_copes_with_failing_calls(tmp_path: Path):
     """A sample of failing calls of each kind leaves every acknowledged transaction whole."""

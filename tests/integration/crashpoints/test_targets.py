@@ -50,6 +50,7 @@ def test_ladybug_refuses_to_open_after_a_process_crash_when_strict(tmp_path: Pat
     assert (Outcome.REFUSES, "process crash") in found
 
 
+@pytest.mark.deep
 @pytest.mark.requires("kuzu")
 def test_kuzu_cannot_be_opened_after_a_crash_in_a_checkpoint(tmp_path: Path):
     """The explorer, told nothing of it, finds process crashes after which kuzu 0.11.3 does not open its database."""
@@ -58,6 +59,7 @@ def test_kuzu_cannot_be_opened_after_a_crash_in_a_checkpoint(tmp_path: Path):
     assert (Outcome.REFUSES, "process crash") in found
 
 
+@pytest.mark.deep
 @pytest.mark.requires("redis", "ladybug")
 def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path):
     """One recording covers all stores, and nothing acknowledged is lost in the states of a small sample."""
