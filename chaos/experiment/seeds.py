@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 
 SEED_MAX = 2**63 - 1
 SEEDS_MAX = 100_000
@@ -12,6 +11,8 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 def draw_seed() -> int:
     """Return a seed nobody chose, short enough to read out; the only draw that no seed decides."""
+    import secrets  # it loads OpenSSL, which a command line that draws nothing can spare
+
     return secrets.randbelow(2**32)
 
 
