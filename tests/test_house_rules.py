@@ -6,11 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import chaos
+import chaos.faults
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "chaos"
@@ -64,6 +67,26 @@ def test_exports() -> None:
     assert list(chaos.__all__) == sorted(chaos.__all__)
     missing = [name for name in chaos.__all__ if not hasattr(chaos, name)]
     assert not missing
+
+
+@pytest.mark.parametrize("package", [chaos, chaos.faults], ids=["chaos", "chaos.faults"])
+def test_lazy_names_are_those_that_a_type_checker_sees(package: ModuleType) -> None:
+    """What is loaded on first use, what is imported below TYPE_CHECKING and `__all__` are the same names."""
+    tree = ast.parse(Path(package.__file__ or "").read_text(encoding="utf-8"))
+    [guarded] = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in guarded.body if isinstance(node, ast.ImportFrom)]
+    seen = {name.asname or name.name: f"{node.module}:{name.name}" for node in imports for name in node.names}
+    assert sorted(seen) == sorted(package.__all__)
+    for name, place in seen.items():
+        module, _, attribute = place.partition(":")
+        try:
+            checked = getattr(import_module(module), attribute)
+        except AttributeError:
+            checked = import_module(f"{module}.{attribute}")
+        assert getattr(package, name) is checked
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        package.nothing  # noqa: B018  # looking is the test
+    assert set(package.__all__) <= set(dir(package))
 
 
 def test_architecture_page_names_every_package() -> None:

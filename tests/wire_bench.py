@@ -17,7 +17,8 @@ from chaos.backends.redis_server import RedisServer
 from chaos.faults.base import STRUCK
 from chaos.faults.network.client import ProxyLever, ProxyProcess
 from chaos.faults.network.proxy import Proxy
-from chaos.faults.network.resp import Action, OnCommand
+from chaos.faults.network.resp.actions import Action
+from chaos.faults.network.resp.on_command import OnCommand
 
 REPLY_S = 10.0
 

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from chaos._channel import Channel
 from chaos._process import Child, is_stopped, spawn_python, until_exit
 from chaos.backends.environment import Containers
@@ -90,7 +88,9 @@ class EmbeddedEnvironment:
             environment=self._shim_environment,
         )
         start_proxy = self._start_toxiproxy if self._with_toxiproxy else self._start_proxy
-        await asyncio.gather(self._start_redis(), start_proxy())
+        await asyncio.gather(start_proxy(), self._start_redis())
+        from redis.exceptions import RedisError  # the client was loaded while the processes were starting
+
         try:
             self.redis_port = await self._put_proxy_before(self._server.port)
             self.identities["redis"] = await self._server.capabilities()

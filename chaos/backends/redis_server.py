@@ -9,18 +9,17 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from chaos._process import Child, spawn_program
 from chaos.backends import aof
 from chaos.backends.ports import Reservation
 from chaos.errors import EnvironmentUnavailable
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 START_DEADLINE_S = 8.0
 _PROBE_S = 0.01
@@ -167,6 +166,10 @@ class RedisServer:
         return [str(self._binary.path), *(part for key, value in options.items() for part in (f"--{key}", value))]
 
     def _client(self) -> redis.asyncio.Redis:
+        import redis.asyncio  # loaded late, while the server starts: that takes as long as the server does
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         return redis.asyncio.Redis(
             host="127.0.0.1",
             port=self.port,
@@ -177,6 +180,8 @@ class RedisServer:
         )
 
     async def _wait_ready(self, child: Child) -> None:
+        from redis.exceptions import RedisError
+
         policy = AsyncRetrying(
             retry=retry_if_exception_type((OSError, RedisError)),
             stop=stop_after_delay(START_DEADLINE_S),

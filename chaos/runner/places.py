@@ -12,8 +12,7 @@ from chaos.errors import EnvironmentUnavailable
 from chaos.experiment.plan import Plan
 from chaos.faults.base import Fault, NetworkLever
 from chaos.faults.network.client import ProxyProcess
-from chaos.faults.network.resp import OnCommand
-from chaos.faults.network.toxiproxy_lever import ToxiproxyLever
+from chaos.faults.network.resp.on_command import OnCommand
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import Guardian
 from chaos.runner.result import RunOptions
@@ -77,6 +76,8 @@ async def network_lever(
         raise EnvironmentUnavailable("a Toxiproxy keeps no wire journal", "use --wire with the embedded proxy")
     if environment.toxiproxy is not None:
         address = (environment.redis_host, environment.redis_port)
+        from chaos.faults.network.toxiproxy_lever import ToxiproxyLever  # it loads every toxic; most runs need none
+
         lever = ToxiproxyLever(environment.toxiproxy, environment.proxy_name, address)
         if any(_resets(rule.fault) for rule in plan.rules):
             await lever.prepare()

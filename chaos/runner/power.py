@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from chaos.backends.aof import REFUSAL
 from chaos.backends.environment import Environment
-from chaos.crashpoints import outage, snapshot
-from chaos.crashpoints.outage import Outage
-from chaos.crashpoints.recording import NoVerdict
+from chaos.crashpoints import snapshot
 from chaos.crashpoints.snapshot import Tree
 from chaos.errors import EnvironmentUnavailable, HarnessError, PlanError
 from chaos.faults.base import Evidence
@@ -18,6 +17,9 @@ from chaos.faults.disk.control import Control
 from chaos.faults.disk.oplog import Operation, read_log
 from chaos.runner import victims
 from chaos.runner.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from chaos.crashpoints.outage import Outage
 
 Counters = dict[str, int | float | str]
 
@@ -109,6 +111,10 @@ class Power:
         return {}
 
     def _rebuild(self, policy: str, rng: Random) -> Counters:
+        # The explorer's model takes long to load, and few runs lose their power.
+        from chaos.crashpoints import outage
+        from chaos.crashpoints.recording import NoVerdict
+
         log, control = self._log, self._log.control
         found = snapshot.read(log.data)
         in_flight = control.in_flight()

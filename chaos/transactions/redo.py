@@ -49,9 +49,9 @@ class RedoSystem:
         log = CommitLog(stores.sqlite)
         schema = tuple((sql, ()) for sql in genesis.sqlite_schema)
         try:
+            stores.graph.open()  # first, since its process takes longest to start
             await stores.sqlite.open()
             await log.create((*schema, *genesis.rows.sqlite))
-            stores.graph.open()
             await stores.graph.wait_ready(_SET_UP_S)
             for secondary in (
                 RedisSecondary(stores.redis_applier, genesis, log),

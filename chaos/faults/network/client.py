@@ -11,7 +11,7 @@ import msgspec
 from chaos._channel import Channel
 from chaos.errors import HarnessError, HealFailed
 from chaos.faults.base import Evidence
-from chaos.faults.network.proxy import ProxyState
+from chaos.faults.network.proxy_state import ProxyState
 
 CALL_TIMEOUT_S = 10.0
 """How long the proxy process may take to answer; it answers in milliseconds unless it is starved or stopped."""

@@ -11,7 +11,6 @@ import logging
 import socket
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -20,6 +19,7 @@ from chaos.errors import HarnessError
 from chaos.faults.network.connection import Connection, Cut
 from chaos.faults.network.journal import Journal
 from chaos.faults.network.link import Side
+from chaos.faults.network.proxy_state import ProxyState
 from chaos.faults.network.resp.tap import Tap
 from chaos.faults.network.sockets import close_resets, family_of, joined, listening, reset
 from chaos.faults.network.toxic import Toxic
@@ -32,30 +32,6 @@ _ACCEPT_PAUSE_S = 0.1
 _ACCEPTS_PER_TURN = 64
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ProxyState:
-    """A proxy at one moment.
-
-    connections are open; opening ones were accepted and have no upstream yet (dialing, or kept waiting by a
-    toxic). The bytes are totals since the proxy was added, of what was passed on, per direction.
-    buffered_bytes are in the proxy's memory now; paused_links are directions that are not being read. faults holds the
-    lasting ones that act, by id in order of injection, with the evidence each has gathered so far.
-    """
-
-    upstream: str
-    port: int
-    is_listening: bool
-    connections: int
-    opening: int
-    connections_total: int
-    failed_dials: int
-    request_bytes: int
-    reply_bytes: int
-    buffered_bytes: int
-    paused_links: int
-    faults: Mapping[str, Mapping[str, int]]
 
 
 class Proxy:

@@ -25,7 +25,8 @@ from chaos.faults.network.api.proxies import Proxies
 from chaos.faults.network.api.service import LOOPBACK, ApiService
 from chaos.faults.network.journal import Journal
 from chaos.faults.network.kinds import make_toxic
-from chaos.faults.network.proxy import Proxy, ProxyState
+from chaos.faults.network.proxy import Proxy
+from chaos.faults.network.proxy_state import ProxyState
 from chaos.faults.network.pump import new_loop
 
 

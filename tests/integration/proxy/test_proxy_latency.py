@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from chaos.faults import Latency
 from chaos.faults.base import DiskLever, NetworkLever
-from chaos.faults.network import Latency
 from chaos.faults.network.client import ProxyProcess
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]

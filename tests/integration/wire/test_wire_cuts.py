@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from wire_bench import Bench, Near, eventually, packed
 
+from chaos.faults import Cut, Hold, Seen
 from chaos.faults.network.connection import CUTS
 from chaos.faults.network.journal import Journal
-from chaos.faults.network.resp import Cut, Hold, Seen
 from chaos.faults.network.resp.rule import OnCommandToxic
 
 pytestmark = pytest.mark.requires("redis")

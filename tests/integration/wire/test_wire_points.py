@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from wire_bench import Bench, Line, eventually
 
-from chaos.faults.network.resp import Cut, Delay, Drop, Duplicate, Forge, Hold, Seen
+from chaos.faults import Cut, Delay, Drop, Duplicate, Forge, Hold, Seen
 from chaos.faults.network.resp.actions import POINTS
 
 pytestmark = pytest.mark.requires("redis")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from wire_bench import Bench, Line, Near, packed
 
+from chaos.faults import Cut, Delay, Drop, Forge, Hold, OnCommand
 from chaos.faults.network import connection
 from chaos.faults.network.journal import Journal
-from chaos.faults.network.resp import Cut, Delay, Drop, Forge, Hold, OnCommand
 from chaos.faults.network.resp.framer import PART_BYTES_MAX, Frame
 from chaos.faults.network.resp.rule import OnCommandToxic
 from chaos.faults.network.resp.session import Exchange, Session

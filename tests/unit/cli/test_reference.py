@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from chaos.cli.verbs import chaos
+from chaos.cli.verbs import VERBS, chaos
 from chaos.exit_codes import PRECEDENCE, ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,9 +28,19 @@ def sections(page: str) -> dict[str, str]:
 def commands(group: click.Group = chaos, before: str = "") -> dict[str, click.Command]:
     """Return every command by its words, those of sub-groups too."""
     found: dict[str, click.Command] = {}
+    for verb in VERBS:
+        chaos.load(verb)
     for name, command in group.commands.items():
         found |= commands(command, f"{name} ") if isinstance(command, click.Group) else {before + name: command}
     return found
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_the_list_of_verbs_says_what_each_says_of_itself(verb: str) -> None:
+    """The sentence that `chaos --help` has without loading the verb is the first paragraph of the verb's own help."""
+    chaos.load(verb)
+    own = chaos.commands[verb].help or ""
+    assert " ".join(own.split("\n\n")[0].split()) == VERBS[verb][1]
 
 
 @pytest.mark.parametrize("verb", sorted(commands()))

@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 
 from chaos.errors import EnvironmentUnavailable
-from chaos.faults.base import Injection
-from chaos.faults.disk.control import Control, StoreDisk
-from chaos.faults.disk.faults import (
+from chaos.faults import (
     BitRot,
     DiskDelay,
     DiskError,
-    DiskFault,
     DiskFull,
     FsyncFails,
     FsyncLies,
@@ -27,6 +24,9 @@ from chaos.faults.disk.faults import (
     ShortWrite,
     TornWrite,
 )
+from chaos.faults.base import Injection
+from chaos.faults.disk.control import Control, StoreDisk
+from chaos.faults.disk.fault import DiskFault
 
 GOOD: list[DiskFault] = [
     DiskError("sqlite"),

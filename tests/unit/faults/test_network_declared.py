@@ -8,8 +8,7 @@ from random import Random
 
 import pytest
 
-from chaos.faults.base import Fault
-from chaos.faults.network import (
+from chaos.faults import (
     Bandwidth,
     Disconnect,
     DropSyn,
@@ -26,6 +25,7 @@ from chaos.faults.network import (
     SlowClose,
     Timeout,
 )
+from chaos.faults.base import Fault
 from chaos.faults.network.kinds import TOXICS, make_toxic
 
 # What a Toxiproxy can do as well as our own proxy.

@@ -3,10 +3,3 @@
 `on_command.py` is what a user declares. In the proxy a `Tap` reads the frames of every connection for as long as
 a rule is armed or the wire journal wants them; a `Wire` is its hold on one connection.
 """
-
-from __future__ import annotations
-
-from chaos.faults.network.resp.actions import Action, Cut, Delay, Drop, Duplicate, Forge, Hold, Seen
-from chaos.faults.network.resp.on_command import OnCommand
-
-__all__ = ["Action", "Cut", "Delay", "Drop", "Duplicate", "Forge", "Hold", "OnCommand", "Seen"]
