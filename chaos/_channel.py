@@ -36,6 +36,7 @@ class RemoteError(HarnessError):
     def __init__(self, kind: str, text: str) -> None:
         """Keep the remote class name beside its text."""
         self.kind = kind
+        self.text = text
         super().__init__(f"{kind}: {text}")
 
 

@@ -5,6 +5,8 @@ script, so that a commit has steps to lose. Each rule is armed while the applier
 so it hits the commit's own frame and no other: no clock is involved.
 """
 
+from collections.abc import Sequence
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -30,24 +32,26 @@ PATIENT = (probes.PingAll("10s"), probes.Commits(within="20s"))
 
 
 class ByExec(RedisSecondary):
-    """Applies each row by an optimistic transaction; what was applied already is seen by the number in Redis."""
+    """Applies rows by an optimistic transaction; what was applied already is seen by the number in Redis."""
 
     client: Redis
 
-    async def apply(self, row: RedoRow) -> bool:
-        """Apply `row` at most once. Raises StoreInDoubt whenever anything was sent and not answered."""
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
+        """Apply each of `rows` at most once. Raises StoreInDoubt whenever anything was sent and not answered."""
         try:
             async with self.client.pipeline(transaction=True) as pipe:
                 await pipe.watch(APPLIED_KEY)
                 applied = int(await pipe.get(APPLIED_KEY) or -1)
-                if applied >= row.csn:
+                missing = [row for row in rows if row.csn > applied]
+                if not missing:
                     return True
-                if applied < row.previous:
+                if applied < missing[0].previous:
                     return False
                 pipe.multi()
-                for command in row.writes.redis:
-                    pipe.execute_command(*command)
-                pipe.set(APPLIED_KEY, row.csn)
+                for row in missing:
+                    for command in row.writes.redis:
+                        pipe.execute_command(*command)
+                pipe.set(APPLIED_KEY, rows[-1].csn)
                 await pipe.execute()
         except WatchError as error:
             raise StoreUnavailable(self.name, "somebody else applied something") from error

@@ -32,6 +32,10 @@ _DAMAGE_COUNT_MAX = 3
 _READS = ("query", "applied")
 
 
+class GraphRejected(StoreUnavailable):
+    """The engine refused a statement because of its words or of the data; asked again it would do the same."""
+
+
 @dataclass(frozen=True)
 class GraphState:
     """What a child found when it opened the file.
@@ -161,14 +165,20 @@ class GraphStore:
         "applied"; "already", when this or a later number is there; "gap", when `previous` is not. `checked`
         False leaves the question out (planted bugs need that). Raises StoreUnavailable or StoreInDoubt.
         """
-        arguments = {
-            "csn": csn,
-            "previous": previous,
-            "token": token,
-            "statements": [list(statement) for statement in statements],
-            "checked": checked,
-        }
-        reply: dict[str, Any] = await self._call("apply", arguments)
+        return await self.apply_all([(csn, previous, token, statements)], checked=checked)
+
+    async def apply_all(
+        self, rows: Sequence[tuple[int, int, str, Sequence[Statement]]], *, checked: bool = True
+    ) -> str:
+        """Apply committed transactions that follow each other in one: each has number, the one before, token, writes.
+
+        What was applied before is left out. Returns and raises what `apply` does; "already" means all of them.
+        """
+        told = [
+            {"csn": csn, "previous": previous, "token": token, "statements": [list(one) for one in statements]}
+            for csn, previous, token, statements in rows
+        ]
+        reply: dict[str, Any] = await self._call("apply", {"rows": told, "checked": checked})
         return str(reply["outcome"])
 
     async def close(self) -> None:
@@ -245,6 +255,8 @@ class GraphStore:
         """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
         text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
         gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
+        if isinstance(error, RemoteError) and op == "apply" and _blames_the_statement(error):
+            return GraphRejected(_NAME, text)
         return StoreUnavailable(_NAME, text) if gone or op in _READS else StoreInDoubt(_NAME, text)
 
     async def _discard(self, running: _Running) -> None:
@@ -336,3 +348,9 @@ def _tells_damage(error: Exception, status: int | None) -> bool:
     text = str(error).lower()
     said = isinstance(error, RemoteError) and error.kind == "Broken" and not any(word in text for word in _PASSING)
     return said or any(word in text for word in _DAMAGE)
+
+
+def _blames_the_statement(error: RemoteError) -> bool:
+    """Tell whether an engine's error comes from a statement, and not from what is around the file."""
+    text = error.text.lower()
+    return error.kind == "Broken" and not any(word in text for word in (*_PASSING, *_DAMAGE))

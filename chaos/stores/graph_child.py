@@ -98,21 +98,26 @@ class GraphServer:
         self._applied = 0
 
     def _apply(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply a transaction unless it was; the mark that says so is part of the same transaction."""
+        """Apply those transactions that were not; the marks that say so are part of the same transaction."""
         assert self._engine is not None
-        csn, previous = args["csn"], args["previous"]
-        statements = _statements(args)
-        if args["checked"]:
-            if self._applied is None or self._applied < previous:
-                return {"outcome": "gap", "applied": self._applied}
-            if self._applied >= csn:
-                return {"outcome": "already", "applied": self._applied}
-            statements.append((_CREATE_APPLIED, {"csn": csn, "token": args["token"]}))
-        elif not self._engine.run("MATCH (a:Applied {csn: $csn}) RETURN a.csn", {"csn": csn}):
-            statements.append((_CREATE_APPLIED, {"csn": csn, "token": args["token"]}))
+        statements: list[Statement] = []
+        reached = self._applied
+        for row in args["rows"]:
+            csn = row["csn"]
+            if args["checked"]:
+                if reached is None or reached < row["previous"]:
+                    return {"outcome": "gap", "applied": self._applied}
+                if reached >= csn:
+                    continue
+            statements += _statements(row)
+            if args["checked"] or not self._engine.run("MATCH (a:Applied {csn: $csn}) RETURN a.csn", {"csn": csn}):
+                statements.append((_CREATE_APPLIED, {"csn": csn, "token": row["token"]}))
+            reached = max(csn, reached or 0)
+            self._since_checkpoint += 1
+        if reached == self._applied and args["checked"]:
+            return {"outcome": "already", "applied": self._applied}
         self._engine.transact(statements)
-        self._applied = max(csn, self._applied or 0)
-        self._since_checkpoint += 1
+        self._applied = reached
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self._since_checkpoint = 0
             self._engine.checkpoint()

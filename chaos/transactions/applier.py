@@ -1,9 +1,13 @@
-"""Brings one store up to the commit log, row by row, for as long as the coordinator is open."""
+"""Brings one store up to the commit log, batch by batch, for as long as the coordinator is open."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
@@ -38,14 +42,15 @@ class Applier:
         self._certain = False
         self._offered: deque[RedoRow] = deque()
         self._work = asyncio.Event()
-        self._progress = asyncio.Event()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, the lowest number first
+        self._order = itertools.count()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
     def start(self) -> None:
         """Begin to follow the log."""
         self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(lambda _: self._wake())
+        self._task.add_done_callback(lambda _: self._wake_all())
 
     @property
     def died(self) -> ApplierDied | None:
@@ -65,17 +70,23 @@ class Applier:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def offer(self, row: RedoRow) -> None:
-        """Hand over a row that has just become durable; rows are offered in order."""
-        self._offered.append(row)
+    def offer(self, rows: Iterable[RedoRow]) -> None:
+        """Hand over rows that have just become durable; they are offered in order."""
+        self._offered.extend(rows)
         self._work.set()
+
+    def has(self, csn: int) -> bool:
+        """Tell whether the store is known to have `csn` just now."""
+        return self._certain and self.applied >= csn
 
     async def wait_for(self, csn: int) -> None:
         """Wait until the store has `csn`. Raises ApplierDied when nothing brings it there. Safe to cancel."""
-        while not self._certain or self.applied < csn:
+        while not self.has(csn):
             if self.died is not None:
                 raise self.died
-            await self._progress.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (csn, next(self._order), waiter))
+            await waiter
 
     async def _run(self) -> None:
         while not self._closing:
@@ -87,9 +98,9 @@ class Applier:
         try:
             if not self._certain:
                 self._note(await self._secondary.applied())
-            row = await self._next()
-            if row is not None:
-                await self._apply(row)
+            rows = await self._next()
+            if rows:
+                await self._apply(rows)
             elif not await self._woken():
                 self._note(await self._secondary.applied())
         except StoreError as error:
@@ -98,11 +109,13 @@ class Applier:
             raise
         self.trouble = None
 
-    async def _apply(self, row: RedoRow) -> None:
-        await self._site.phase(f"{self.name}.applying", row.token, self.name)
-        if await self._secondary.apply(row):
-            await self._site.phase(f"{self.name}.applied", row.token, self.name)
-            self._note(row.csn)
+    async def _apply(self, rows: Sequence[RedoRow]) -> None:
+        for row in rows:
+            await self._site.phase(f"{self.name}.applying", row.token, self.name)
+        if await self._secondary.apply(rows):
+            for row in rows:
+                await self._site.phase(f"{self.name}.applied", row.token, self.name)
+            self._note(rows[-1].csn)
         else:
             self._certain = False  # the store went back in time: ask it where it is
 
@@ -110,22 +123,29 @@ class Applier:
         self._log.raise_floor(applied)
         self.applied = applied
         self._certain = True
-        self._wake()
+        while self._waiting and self._waiting[0][0] <= applied:
+            _wake(heapq.heappop(self._waiting)[2])
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         """Let everybody in `wait_for` look again."""
-        self._progress.set()
-        self._progress = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for _, _, waiter in waiting:
+            _wake(waiter)
 
-    async def _next(self) -> RedoRow | None:
-        """Return the row after the last applied one; None when there is none yet."""
+    async def _next(self) -> list[RedoRow]:
+        """Return rows that follow the last applied one, as many as go into one request; none when there are none."""
         self._work.clear()
         while self._offered and self._offered[0].csn <= self.applied:
             self._offered.popleft()
         at_hand = self._offered and self._offered[0].previous <= self.applied
         if not at_hand and self._log.last_csn > self.applied:
             self._offered = deque(await self._log.after(self.applied))
-        return self._offered[0] if self._offered else None
+        rows: list[RedoRow] = []
+        for row in islice(self._offered, self._secondary.batch_max):
+            if rows and row.previous != rows[-1].csn:
+                break
+            rows.append(row)
+        return rows
 
     async def _woken(self) -> bool:
         """Wait for work; False when it is time to ask the store again instead."""
@@ -135,3 +155,8 @@ class Applier:
         except TimeoutError:
             return False
         return True
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -9,14 +9,15 @@ another name inside its own commit is fenced off, however long it was paused.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from chaos.errors import ChaosError
-from chaos.stores.sqlite import SQLiteStore, WriteTransaction
+from chaos.errors import ChaosError, StoreError, StoreUnavailable
+from chaos.stores.sqlite import SQLiteStore, WriteTransaction, unavailable
 from chaos.transactions.unit import Transaction
 
 RETAINED_ROWS = 100_000
@@ -27,6 +28,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS commits(csn INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE)",
     """CREATE TABLE IF NOT EXISTS redo(
     csn INTEGER PRIMARY KEY, previous INTEGER NOT NULL, token TEXT NOT NULL, write_set TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS refusals(
+    store TEXT NOT NULL, csn INTEGER NOT NULL, token TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY(store, csn))""",
     "INSERT OR IGNORE INTO meta VALUES ('owner', ''), ('epoch', '0')",
 )
 
@@ -38,10 +41,15 @@ class Fenced(ChaosError):
 class AlreadyCommitted(ChaosError):
     """The token is in the log already, under `csn`."""
 
-    def __init__(self, csn: int) -> None:
+    def __init__(self, token: str, csn: int) -> None:
         """Keep the number it has."""
+        self.token = token
         self.csn = csn
         super().__init__(f"committed before as csn={csn}")
+
+
+class BatchLost(StoreUnavailable):
+    """A statement ended the transaction of the whole batch: the disk is full, or it said ON CONFLICT ROLLBACK."""
 
 
 class WriteSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +66,10 @@ class RedoRow(msgspec.Struct, frozen=True, kw_only=True):
     previous: int
     token: str
     writes: WriteSet
+
+
+Result = RedoRow | AlreadyCommitted | StoreError
+"""What became of one transaction of a batch before its COMMIT; a StoreError: its rows were undone."""
 
 
 class CommitLog:
@@ -112,31 +124,38 @@ class CommitLog:
         self.last_csn = last or 0
         self.complete = not first or first[0][0] == 0
 
-    async def append(self, transaction: WriteTransaction, unit: Transaction, applied: int) -> RedoRow:
-        """Write data, commit row and redo row into the open `transaction`; the caller commits.
+    async def append(self, transaction: WriteTransaction, units: Sequence[Transaction], applied: int) -> list[Result]:
+        """Write data, commit rows and redo rows into the open `transaction`, in one hop; the caller commits.
 
-        `applied` is what every store has: older redo rows may go, except the newest `retained_rows`. Raises
-        Fenced, AlreadyCommitted, or StoreUnavailable (ConstraintViolated when the data do not allow it).
+        A unit whose rows are not allowed is undone alone. `applied` is what every store has: older redo rows may
+        go, except the newest `retained_rows`. Raises Fenced, and StoreUnavailable when nothing of the batch is left
+        (BatchLost when one of the statements is to blame).
         """
-        [(owner, known, last)] = await transaction.fetch(
-            "SELECT (SELECT value FROM meta WHERE key = 'owner'), (SELECT csn FROM commits WHERE token = ?),"
-            " (SELECT max(csn) FROM commits)",
-            (unit.token,),
-        )
+        entries = [(unit, write_set(unit)) for unit in units]
+        return await transaction.run(lambda connection: self._append(connection, entries, applied))
+
+    def _append(
+        self, connection: sqlite3.Connection, entries: Iterable[tuple[Transaction, WriteSet]], applied: int
+    ) -> list[Result]:
+        """Do what `append` says, on the writer's thread."""
+        owner, last = connection.execute(
+            "SELECT (SELECT value FROM meta WHERE key = 'owner'), (SELECT max(csn) FROM commits)"
+        ).fetchone()
         if owner != self._owner:
             raise Fenced(f"owner={owner} has taken over from {self._owner}")
-        if known is not None:
-            raise AlreadyCommitted(known)
-        row = RedoRow(csn=max(last or 0, self.floor) + 1, previous=last or 0, token=unit.token, writes=write_set(unit))
-        for sql, parameters in unit.sqlite.writes:
-            await transaction.execute(sql, parameters)
-        await transaction.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
-        text = msgspec.json.encode(row.writes).decode()
-        await transaction.execute("INSERT INTO redo VALUES (?, ?, ?, ?)", (row.csn, row.previous, row.token, text))
-        if row.csn % self._collect_every == 0 and applied > self._retained_rows:
-            await transaction.execute("DELETE FROM redo WHERE csn <= ?", (applied - self._retained_rows,))
+        previous = last or 0
+        results: list[Result] = []
+        for unit, writes in entries:
+            row = RedoRow(csn=max(previous, self.floor) + 1, previous=previous, token=unit.token, writes=writes)
+            result = _append_one(connection, row, unit.sqlite.writes)
+            if isinstance(result, RedoRow):
+                previous = row.csn
+            results.append(result)
+        due = (last or 0) // self._collect_every != previous // self._collect_every
+        if due and applied > self._retained_rows:
+            connection.execute("DELETE FROM redo WHERE csn <= ?", (applied - self._retained_rows,))
             self.complete = False
-        return row
+        return results
 
     def committed(self, row: RedoRow) -> None:
         """Note that `row` is durable."""
@@ -161,10 +180,48 @@ class CommitLog:
         [(count,)] = await self._store.fetch("SELECT count(*) FROM commits WHERE csn <= ?", (csn,))
         return int(count)
 
+    async def refuse(self, store: str, row: RedoRow, error: str) -> None:
+        """Note, durably, that `store` will never take its part of `row`. Raises StoreError or Fenced."""
+        async with self._store.write() as transaction:
+            [(owner,)] = await transaction.fetch("SELECT value FROM meta WHERE key = 'owner'")
+            if owner != self._owner:
+                raise Fenced(f"owner={owner} has taken over from {self._owner}")
+            await transaction.execute(
+                "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?)", (store, row.csn, row.token, error)
+            )
+            await transaction.commit()
+
+    async def refusals(self, store: str) -> dict[int, tuple[str, str]]:
+        """Return what `store` will never take: token and error by number. Raises StoreUnavailable."""
+        rows = await self._store.fetch("SELECT csn, token, error FROM refusals WHERE store = ?", (store,))
+        return {csn: (token, error) for csn, token, error in rows}
+
     async def csn_of(self, token: str) -> int | None:
         """Return the number of `token`, None when it is not committed. Raises StoreUnavailable."""
         rows = await self._store.fetch("SELECT csn FROM commits WHERE token = ?", (token,))
         return rows[0][0] if rows else None
+
+
+def _append_one(connection: sqlite3.Connection, row: RedoRow, writes: Iterable[tuple[str, Sequence[Any]]]) -> Result:
+    """Write one transaction inside a savepoint; on an error undo it. Raises BatchLost when that took all others too."""
+    known = connection.execute("SELECT csn FROM commits WHERE token = ?", (row.token,)).fetchone()
+    if known is not None:
+        return AlreadyCommitted(row.token, known[0])
+    connection.execute("SAVEPOINT one")
+    try:
+        for sql, parameters in writes:
+            connection.execute(sql, parameters)
+        connection.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
+        text = msgspec.json.encode(row.writes).decode()
+        connection.execute("INSERT INTO redo VALUES (?, ?, ?, ?)", (row.csn, row.previous, row.token, text))
+    except (sqlite3.Error, ValueError) as error:
+        if not connection.in_transaction:
+            raise BatchLost("sqlite", f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}") from error
+        connection.execute("ROLLBACK TO one")
+        connection.execute("RELEASE one")
+        return unavailable(error)
+    connection.execute("RELEASE one")
+    return row
 
 
 def write_set(unit: Transaction) -> WriteSet:

@@ -9,10 +9,11 @@ the compensation itself needs the store that has just failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
-from chaos.errors import StoreError
+from chaos.errors import StoreError, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.stores import policies
 from chaos.transactions.redo import ping, read_back
@@ -20,10 +21,101 @@ from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, Outcome, Request, Resolution, Site
 from chaos.transactions.unit import Transaction
 from chaos.workload import Workload, load
-from chaos.workload.base import WorkRefused, Writes
+from chaos.workload.base import Genesis, WorkRefused, Writes
 
 _READY_S = 15.0
 _OPEN_S = 5.0
+
+
+async def commit_sqlite(stores: Stores, writes: Writes) -> None:
+    """Commit in SQLite alone. Raises StoreError."""
+    async with stores.sqlite.write() as transaction:
+        for sql, parameters in writes.sqlite:
+            await transaction.execute(sql, parameters)
+        await transaction.commit()
+
+
+async def commit_redis(stores: Stores, writes: Writes) -> None:
+    """Send the commands one by one. Raises StoreError; then those before it have taken effect."""
+    for command in writes.redis:
+        await stores.redis.execute(*command)
+
+
+async def commit_graph(stores: Stores, writes: Writes) -> None:
+    """Commit in the graph alone. Raises StoreError."""
+    await stores.graph.write(writes.graph)
+
+
+async def set_up_naive(stores: Stores, genesis: Genesis) -> None:
+    """Create schema and first rows in each store, then let go of them. Raises StoreError."""
+    try:
+        await stores.sqlite.open()
+        schema = tuple((sql, ()) for sql in genesis.sqlite_schema)
+        await commit_sqlite(stores, Writes(sqlite=(*schema, *genesis.rows.sqlite)))
+        await commit_redis(stores, genesis.rows)
+        stores.graph.open()
+        await stores.graph.wait_ready(_READY_S)
+        await stores.graph.seed(genesis.graph_schema, genesis.rows.graph)
+    finally:
+        await stores.close()
+
+
+class NaiveCoordinator:
+    """The control with the coordinator's interface: it keeps no promise when something fails, and undoes nothing."""
+
+    def __init__(self, stores: Stores, site: Site) -> None:
+        """Nothing is connected."""
+        self._stores = stores
+        self._site = site
+        self._count = 0
+
+    @property
+    def sqlite_commits(self) -> int:
+        """How many transactions SQLite has committed since `open`."""
+        return self._count
+
+    async def open(self) -> None:
+        """Connect to the stores. Raises StoreUnavailable when SQLite cannot be opened within 5 s."""
+        async for attempt in policies.sqlite_open(_OPEN_S):
+            with attempt:
+                await self._stores.sqlite.open()
+        self._stores.graph.open()
+
+    async def recover(self, in_doubt: Sequence[str] = ()) -> dict[str, Resolution]:
+        """Resolve nothing: nobody knows."""
+        await self._stores.graph.wait_ready(_READY_S)
+        return {}
+
+    @asynccontextmanager
+    async def transaction(self, *, deadline_s: float = 5.0, token: str | None = None) -> AsyncIterator[Transaction]:
+        """Run the block, then commit in each store in turn.
+
+        Raises TransactionInDoubt for whatever goes wrong after the first commit: it may be torn. Not safe to cancel.
+        """
+        unit = Transaction(token or uuid4().hex, self._stores.sqlite, self._stores.redis, self._stores.graph)
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield unit
+                await self._commit_in_turn(unit)
+        except (StoreError, TimeoutError) as error:
+            raise TransactionInDoubt(unit.token, f"torn, perhaps: {error}") from error
+        self._count += 1
+        unit.csn, unit.applied = self._count, True
+
+    async def close(self) -> None:
+        """Close every connection and the graph's process. Idempotent."""
+        await self._stores.close()
+
+    async def _commit_in_turn(self, unit: Transaction) -> None:
+        writes = Writes(
+            sqlite=tuple(unit.sqlite.writes), redis=tuple(unit.redis.writes), graph=tuple(unit.graph.writes)
+        )
+        await self._site.phase("sqlite.committing", unit.token, "sqlite")
+        await commit_sqlite(self._stores, writes)
+        await self._site.phase("sqlite.committed", unit.token, "sqlite")
+        await commit_redis(self._stores, writes)
+        await commit_graph(self._stores, writes)
+        await self._site.phase("acknowledged", unit.token)
 
 
 class NaiveSystem:
@@ -139,19 +231,15 @@ class NaiveSystem:
 
     async def _commit_sqlite(self, writes: Writes) -> None:
         assert self._stores is not None
-        async with self._stores.sqlite.write() as transaction:
-            for sql, parameters in writes.sqlite:
-                await transaction.execute(sql, parameters)
-            await transaction.commit()
+        await commit_sqlite(self._stores, writes)
 
     async def _commit_redis(self, writes: Writes) -> None:
         assert self._stores is not None
-        for command in writes.redis:
-            await self._stores.redis.execute(*command)
+        await commit_redis(self._stores, writes)
 
     async def _commit_graph(self, writes: Writes) -> None:
         assert self._stores is not None
-        await self._stores.graph.write(writes.graph)
+        await commit_graph(self._stores, writes)
 
     async def _image_of_sqlite(self) -> StoreImage:
         assert self._stores is not None

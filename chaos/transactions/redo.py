@@ -105,6 +105,9 @@ class RedoSystem:
         images = dict(await read_back(self._stores, self._workload))
         assert self._stores is not None
         images["redis"] = msgspec.structs.replace(images["redis"], refused=await refused(self._stores.redis))
+        missing = await CommitLog(self._stores.sqlite).refusals("graph")
+        told = {token: [error] for token, error in missing.values()}
+        images["graph"] = msgspec.structs.replace(images["graph"], refused=told)
         return images
 
     async def ping(self) -> Mapping[str, bool]:

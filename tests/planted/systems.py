@@ -9,6 +9,8 @@ NoIdempotence  a store is not asked what it has before a request is repeated, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from chaos.stores.graph import GraphStore
@@ -50,8 +52,8 @@ class _BelievingRedis(RedisSecondary):
         self.believed = self.log.last_csn if self.believed is None else self.believed
         return max(real, self.believed)
 
-    async def apply(self, row: RedoRow) -> bool:
-        return await super().apply(msgspec.structs.replace(row, previous=0))
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
+        return await super().apply([msgspec.structs.replace(row, previous=0) for row in rows])
 
 
 class _BelievingGraph(GraphSecondary):
@@ -66,8 +68,8 @@ class _BelievingGraph(GraphSecondary):
         self.believed = self.log.last_csn if self.believed is None else self.believed
         return max(real, self.believed)
 
-    async def apply(self, row: RedoRow) -> bool:
-        return await super().apply(msgspec.structs.replace(row, previous=0))
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
+        return await super().apply([msgspec.structs.replace(row, previous=0) for row in rows])
 
     async def verify(self, applied: int, count: int) -> None:
         """Holes are what this bug leaves; it must not see them."""
@@ -94,9 +96,9 @@ class _RepeatingRedis(RedisSecondary):
             self.last = await super().applied()
         return self.last
 
-    async def apply(self, row: RedoRow) -> bool:
-        done = await super().apply(row)
-        self.last = row.csn
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
+        done = await super().apply(rows)
+        self.last = rows[-1].csn
         return done
 
 
@@ -114,9 +116,9 @@ class _RepeatingGraph(GraphSecondary):
             self.last = await super().applied()
         return self.last
 
-    async def apply(self, row: RedoRow) -> bool:
-        done = await super().apply(row)
-        self.last = row.csn
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
+        done = await super().apply(rows)
+        self.last = rows[-1].csn
         return done
 
 

@@ -218,8 +218,8 @@ async def test_a_duplicated_apply_is_a_no_op(place: Place) -> None:
     graph: GraphStore = stores.graph
     redis: RedisStore = stores.redis_applier
     for row in rows:
-        assert await RedisSecondary(redis, genesis, log).apply(row)
-        assert await GraphSecondary(graph, genesis, log).apply(row)
+        assert await RedisSecondary(redis, genesis, log).apply([row])
+        assert await GraphSecondary(graph, genesis, log).apply([row])
     assert faults(await system.read_back(), requests, {}) == []
 
 

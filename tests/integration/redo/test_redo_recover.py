@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -71,15 +72,11 @@ async def test_two_attempts_with_a_token_are_both_waited_for(place: Place) -> No
     await place.set_up()
     gates = Gates("queued", 2)
     system = await place.open(hook=gates.hook)
-    assert isinstance(await system.transact(place.request("t0", deadline_s=0.05)), Aborted)
+    first = asyncio.create_task(system.transact(place.request("t0", deadline_s=0.3)))
+    await gates.came(1)
     second = asyncio.create_task(system.transact(place.request("t0")))
     await gates.came(2)
-    gates.gates[0].set()
-
-    async def first_ended() -> bool:
-        return len(system._coordinator._tasks) == 1
-
-    await until(first_ended)
+    assert isinstance(await first, Aborted)
     assert await system._coordinator.recover(["t0"], limit_s=0.05) == {}
     gates.gates[1].set()
     assert isinstance(await second, Committed)
@@ -120,7 +117,7 @@ async def test_an_attempt_during_the_look_up_is_in_doubt(place: Place) -> None:
 class _Dies(RedisSecondary):
     """Fails in a way that no store does."""
 
-    async def apply(self, row: RedoRow) -> bool:
+    async def apply(self, rows: Sequence[RedoRow]) -> bool:
         """Fail at once."""
         raise RuntimeError("planted")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chaos.errors import ChaosError
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
@@ -38,7 +39,9 @@ async def append(opened: Opened, tmp_path: Path, token: str, applied: int = 0) -
     """Commit one transaction."""
     store, log = opened
     async with store.write() as transaction:
-        row = await log.append(transaction, unit(tmp_path, token), applied)
+        [row] = await log.append(transaction, [unit(tmp_path, token)], applied)
+        if isinstance(row, ChaosError):
+            raise row
         await transaction.commit()
     log.committed(row)
     return row
