@@ -17,56 +17,31 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiosqlite
 
 from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
+from chaos.stores.background import Background
+from chaos.stores.sqlite_calls import (
+    NAME,
+    ConstraintViolated,
+    Parameters,
+    Row,
+    Value,
+    ended,
+    stop,
+    to_the_end,
+    unavailable,
+)
+from chaos.stores.sqlite_snapshot import SnapshotConnections, SQLiteSnapshot
 
-Value = str | int | float | bytes | None
-Parameters = Sequence[Value]
-Row = tuple[Any, ...]
-Result = TypeVar("Result")
-
-_NAME = "sqlite"
+_NAME = NAME
 _FILE = "main.db"
-
-
-class ConstraintViolated(StoreUnavailable):
-    """A statement broke a constraint; the transaction it belonged to is rolled back."""
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    code = getattr(error, "sqlite_errorname", type(error).__name__)
-    kind = ConstraintViolated if isinstance(error, sqlite3.IntegrityError) else StoreUnavailable
-    return kind(_NAME, f"{code}: {error}")
-
-
-async def _ended(work: Awaitable[Result]) -> tuple[asyncio.Task[Result], asyncio.CancelledError | None]:
-    """Wait for the end of `work` even when cancelled meanwhile; return it, and the last cancellation.
-
-    A function handed to a connection's thread runs whether or not somebody waits for it, so leaving early
-    would only hide what it did.
-    """
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancellation = error
-    return task, cancellation
-
-
-async def _to_the_end(work: Awaitable[Result]) -> Result:
-    """Await `work` to its end; a cancellation is raised afterwards, with the error of `work` as its cause."""
-    task, cancellation = await _ended(work)
-    if cancellation is not None:
-        raise cancellation from (None if task.cancelled() else task.exception())
-    return task.result()
+__all__ = ["ConstraintViolated", "Parameters", "Row", "SQLiteSnapshot", "SQLiteStore", "Value", "WriteTransaction"]
 
 
 class WriteTransaction:
@@ -85,9 +60,9 @@ class WriteTransaction:
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement and return all its rows; sees this transaction's own writes."""
         try:
-            return list(await _to_the_end(self._connection.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]  # rows are tuples here
+            return list(await to_the_end(self._connection.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]  # rows are tuples here
         except (sqlite3.Error, ValueError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def commit(self) -> None:
         """COMMIT, waiting to the end even when cancelled.
@@ -96,7 +71,7 @@ class WriteTransaction:
         any other error; the store is halted then. Cancellation: noted in the same way, `committed` says
         whether it took effect, and the error is the cause of the CancelledError.
         """
-        task, cancellation = await _ended(self._connection.execute_fetchall("COMMIT"))
+        task, cancellation = await ended(self._connection.execute_fetchall("COMMIT"))
         error = self._judge(task)
         if cancellation is not None:
             raise cancellation from error
@@ -117,7 +92,7 @@ class WriteTransaction:
             return None
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             assert isinstance(error, sqlite3.Error)
-            told: StoreError = _unavailable(error)
+            told: StoreError = unavailable(error)
         else:
             self._store.halt(f"COMMIT failed with {getattr(error, 'sqlite_errorname', error)}")
             told = StoreInDoubt(_NAME, f"COMMIT: {error}")
@@ -129,7 +104,7 @@ class WriteTransaction:
         if not self._connection.in_transaction:
             return  # some errors roll back by themselves
         with suppress(sqlite3.Error):
-            await _to_the_end(self._connection.execute_fetchall("ROLLBACK"))
+            await to_the_end(self._connection.execute_fetchall("ROLLBACK"))
         if self._connection.in_transaction:
             self._store.halt("ROLLBACK failed")
 
@@ -157,8 +132,9 @@ class SQLiteStore:
         self._writer: aiosqlite.Connection | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._idle: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()  # None: closed, nothing will come
+        self._snapshots = SnapshotConnections(lambda: self._connect(read_only=True))
         self._write_lock = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._background = Background()
         self._halted: str | None = "not open"
 
     @property
@@ -187,7 +163,7 @@ class SQLiteStore:
                 self._idle.put_nowait(reader)
         except sqlite3.Error as error:
             await self.close()
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         except BaseException:
             await self.close()
             raise
@@ -203,11 +179,12 @@ class SQLiteStore:
         connections = [*self._readers, *([self._writer] if self._writer else [])]
         self._idle.put_nowait(None)
         self._readers, self._writer, self._idle = [], None, asyncio.Queue()
+        await self._snapshots.close()
         for connection in connections:
             with suppress(sqlite3.Error, ValueError):
                 await connection.interrupt()
             with suppress(sqlite3.Error):
-                await _to_the_end(connection.close())
+                await to_the_end(connection.close())
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Read with one statement from the last committed state.
@@ -224,19 +201,31 @@ class SQLiteStore:
         if reader is None or idle is not self._idle:
             idle.put_nowait(None)  # for the next one who waits
             raise StoreUnavailable(_NAME, "closed while waiting for a reader")
-        task = asyncio.ensure_future(reader.execute_fetchall(sql, parameters))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task = self._background.start(reader.execute_fetchall(sql, parameters))
         task.add_done_callback(lambda _: idle.put_nowait(reader))
         try:
             return list(await asyncio.shield(task))  # type: ignore[arg-type]  # rows are tuples here
         except asyncio.CancelledError:
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            with suppress(ValueError):
-                await reader.interrupt()
+            self._background.start(stop(reader, task))
             raise
         except (sqlite3.Error, ValueError) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SQLiteSnapshot]:
+        """Give an object whose `fetch` reads the committed state of this moment for as long as the block is open.
+
+        Each snapshot has a read-only connection of its own, so it takes none from `fetch`; there may be many. It
+        sees every commit that was acknowledged before the block was entered, and none that begins afterwards.
+        Raises StoreUnavailable, from `fetch` too once the store was halted or reopened. Cancellation: safe, at every
+        await; the connection is lent again only without a transaction. Checkpoints copy nothing newer than the
+        oldest snapshot, so the log grows while one is open.
+        """
+        self._refuse_when_halted()
+        if not self._readers:
+            raise StoreUnavailable(_NAME, "no reader is connected")
+        async with self._snapshots.snapshot(lambda: self._halted) as snapshot:
+            yield snapshot
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteTransaction]:
@@ -277,9 +266,9 @@ class SQLiteStore:
             self._refuse_when_halted()
             assert self._writer is not None
             try:
-                rows = list(await _to_the_end(self._writer.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")))
+                rows = list(await to_the_end(self._writer.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")))
             except (sqlite3.Error, ValueError) as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             if rows[0][0] and mode != "PASSIVE":
                 raise StoreUnavailable(_NAME, "the checkpoint was held up by a reader")
 
@@ -296,7 +285,7 @@ class SQLiteStore:
             for pragma in self._pragmas(read_only=read_only):
                 await connection.execute_fetchall(f"PRAGMA {pragma}")
         except BaseException:
-            await _to_the_end(connection.close())
+            await to_the_end(connection.close())
             raise
         return connection
 
