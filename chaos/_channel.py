@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -179,12 +180,16 @@ class Channel(asyncio.Protocol):
 
 
 class SyncChannel:
-    """The blocking end, for a process that does one thing at a time (the graph engine's child)."""
+    """The blocking end, for a process without an event loop (the graph engine's child).
+
+    One thread receives; any thread may send.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over one end of a connected stream socket pair; it is made blocking."""
         sock.setblocking(True)
         self._socket = sock
+        self._sending = threading.Lock()
 
     def receive(self) -> dict[str, Any] | None:
         """Return the next message, or None when the other end is gone."""
@@ -200,7 +205,7 @@ class SyncChannel:
     def send(self, message: dict[str, Any]) -> None:
         """Send one message; a peer that is gone is not an error, since `receive` tells it next."""
         payload = msgspec.json.encode(message)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with self._sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(_LENGTH.pack(len(payload)) + payload)
 
     def _read(self, count: int) -> bytes | None:

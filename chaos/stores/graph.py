@@ -11,7 +11,8 @@ import asyncio
 import itertools
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from chaos._channel import Channel, ChannelClosed, RemoteError
 from chaos._process import Child, spawn_python
 from chaos.errors import ChaosError, HarnessError, StoreInDoubt, StoreUnavailable
 from chaos.stores import policies
+from chaos.stores.graph_desk import READING_THREADS
 from chaos.stores.graph_engine import Statement
+from chaos.stores.graph_readers import GraphReaders, GraphSnapshot
 
 _NAME = "graph"
 _FILE = "graph.db"
@@ -29,7 +32,9 @@ _PASSING = ("io exception", "lock", "no space", "memory", "buffer manager", "per
 """Words in what an engine says when something around the file is to blame, and may pass."""
 
 _DAMAGE_COUNT_MAX = 3
-_READS = ("query", "applied")
+_READS = ("applied", "connect", "disconnect", "read", "begin", "end")
+_HARMLESS = ("Refused", "Dropped")
+"""Kinds of errors after which the child goes on: nothing was done, or only a reading failed."""
 
 
 class GraphRejected(StoreUnavailable):
@@ -97,6 +102,7 @@ class GraphStore:
         self._ready = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
+        self._readers = GraphReaders(self, concurrent_count=READING_THREADS)
         self._supervisor: asyncio.Task[None] | None = None
         self._generations = itertools.count(1)
         self._damage_count = 0
@@ -120,6 +126,10 @@ class GraphStore:
         Raises StoreUnavailable after `timeout_s`, and HarnessError when the supervisor has died of an error that
         nobody foresaw: no child will ever be started again.
         """
+        return (await self.wait_child(timeout_s)).state
+
+    async def wait_child(self, timeout_s: float) -> _Running:
+        """As `wait_ready`; returns what stands for the child in `ask`."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self._running is None:
@@ -127,7 +137,7 @@ class GraphStore:
                     await self._ready.wait()
         except TimeoutError:
             raise StoreUnavailable(_NAME, f"not ready within {timeout_s:g} s: {self._why_not_ready}") from None
-        return self._running.state
+        return self._running
 
     async def query(
         self, cypher: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
@@ -136,9 +146,19 @@ class GraphStore:
 
         Raises StoreUnavailable. Cancellation: safe; the statement runs to its end or to the watchdog.
         """
-        arguments = {"cypher": cypher, "parameters": dict(parameters or {})}
-        rows: list[list[Any]] = await self._call("query", arguments, timeout_s=timeout_s)
-        return rows
+        return await self._readers.query(cypher, parameters or {}, timeout_s or self._call_timeout_s)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[GraphSnapshot]:
+        """Give an object whose `query` reads the state of this moment for as long as the block is open.
+
+        Each snapshot has a connection of its own inside the child; there may be several at once, beside the writer.
+        Raises StoreUnavailable when it cannot be opened, and from each query once the child has died. It is ended
+        when the block is left, however that happens. Cancellation: safe, also inside `begin`; the end goes on in
+        the background then. kuzu makes no checkpoint while one is open, so hold it for a moment, not for hours.
+        """
+        async with self._readers.snapshot(self._call_timeout_s) as snapshot:
+            yield snapshot
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Run `statements` in one transaction. Raises StoreUnavailable (gone) or StoreInDoubt; at most once."""
@@ -151,6 +171,11 @@ class GraphStore:
         """
         arguments = {"schema": list(schema), "statements": [list(statement) for statement in statements]}
         await self._call("seed", arguments, timeout_s=self._open_timeout_s)
+
+    async def checkpoint(self) -> bool:
+        """Move the log into the database file; False when a reader was in the way. Raises StoreInDoubt."""
+        made: bool = await self._call("checkpoint", {})
+        return made
 
     async def applied(self) -> int | None:
         """Return the number of the last applied transaction; None before the seed. Raises StoreUnavailable."""
@@ -201,6 +226,7 @@ class GraphStore:
                 await running.process.kill()
                 self._on_child(None)
         await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._readers.wait_idle()
 
     async def set_aside(self) -> None:
         """Rename the database's files and start over with an empty one; the content must be made elsewhere.
@@ -241,15 +267,21 @@ class GraphStore:
     async def _ask(self, op: str, arguments: dict[str, Any], patience_s: float) -> Any:
         await self.wait_ready(patience_s)
         async with self._one_at_a_time:
-            running = self._running
-            if running is None:
+            if self._running is None:
                 raise StoreUnavailable(_NAME, self._why_not_ready)
-            try:
-                return await running.channel.call(op, arguments, timeout_s=patience_s)
-            except (ChannelClosed, RemoteError, TimeoutError) as error:
-                if not (isinstance(error, RemoteError) and error.kind == "Refused"):
-                    await self._discard(running)
-                raise self._translate(op, error, patience_s) from error
+            return await self.ask(self._running, op, arguments, patience_s)
+
+    async def ask(self, child: object, op: str, arguments: Mapping[str, Any], patience_s: float) -> Any:
+        """Ask `child`, which `wait_child` returned, and no other. Raises StoreUnavailable or StoreInDoubt."""
+        running = self._running
+        if running is None or running is not child:
+            raise StoreUnavailable(_NAME, f"{op}: the child that was asked is gone; {self._why_not_ready}")
+        try:
+            return await running.channel.call(op, dict(arguments), timeout_s=patience_s)
+        except (ChannelClosed, RemoteError, TimeoutError) as error:
+            if not (isinstance(error, RemoteError) and error.kind in _HARMLESS):
+                await self._discard(running)
+            raise self._translate(op, error, patience_s) from error
 
     def _translate(self, op: str, error: Exception, patience_s: float) -> ChaosError:
         """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""

@@ -1,9 +1,10 @@
 """The process around the graph engine. `python -m chaos.stores.graph_child --fd N`.
 
 An engine that crashes, corrupts its heap or hangs takes only this process with it; the supervisor in
-`chaos.stores.graph` starts another. Requests are answered one by one. After any exception inside a
-transaction the process answers and ends, because neither engine's rollback can be trusted; it never closes
-the database then, since closing would write.
+`chaos.stores.graph` starts another. One thread writes, and answers its requests one by one; a few threads read, each
+on a connection of its own (`chaos.stores.graph_desk`). After any exception inside a writing transaction the process
+answers and ends, because neither engine's rollback can be trusted; it never closes the database then, since closing
+would write. A reading that fails costs its connection only.
 
 The child keeps the number of the last applied transaction in memory; it is its only writer, so the number
 read at the start stays true.
@@ -14,13 +15,16 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from chaos._channel import SyncChannel
 from chaos._process import die_with_parent
+from chaos.stores.graph_desk import READING_THREADS, Dropped, ReadingDesk, Refused
 from chaos.stores.graph_engine import CommitFailed, GraphEngine, Statement
+from chaos.stores.graph_gate import CheckpointGate
 
 EXIT_BROKEN = 86
 """Exit status after an exception that leaves the engine unfit."""
@@ -28,12 +32,11 @@ EXIT_BROKEN = 86
 CHECKPOINT_EVERY = 2000
 """Applied transactions between checkpoints; the log costs about 25 ms per 1,000 of them when it is opened."""
 
+TRY_AGAIN_AFTER = 100
+"""Applied transactions until a checkpoint that readers held off is tried again."""
+
 _APPLIED_TABLE = "CREATE NODE TABLE IF NOT EXISTS Applied(csn INT64, token STRING, PRIMARY KEY(csn))"
 _CREATE_APPLIED = "CREATE (:Applied {csn: $csn, token: $token})"
-
-
-class Refused(Exception):
-    """The request cannot be served, nothing was changed, and the engine is still fit."""
 
 
 class GraphServer:
@@ -42,18 +45,18 @@ class GraphServer:
     def __init__(self) -> None:
         """Nothing is open; `open` is the first request."""
         self._engine: GraphEngine | None = None
+        self._gate = CheckpointGate()
+        self.desk: ReadingDesk | None = None
         self._applied: int | None = None
         self._since_checkpoint = 0
 
     def answer(self, op: str, args: Mapping[str, Any]) -> Any:
-        """Serve one request. Raises Refused, CommitFailed, or whatever the engine raised."""
+        """Serve one request of the writing thread. Raises Refused, CommitFailed, or whatever the engine raised."""
         if op == "open":
             return self._open(args)
         if self._engine is None:
             raise Refused(f"{op} before open")
         match op:
-            case "query":
-                return self._query(args["cypher"], args["parameters"])
             case "applied":
                 return self._applied
             case "write":
@@ -62,9 +65,13 @@ class GraphServer:
                 self._seed(args)
             case "apply":
                 return self._apply(args)
+            case "checkpoint":
+                return self._checkpoint()
             case "close":
+                assert self.desk is not None
+                self.desk.close()
                 self._engine.close()
-                self._engine = None
+                self._engine = self.desk = None
             case _:
                 raise Refused(f"unknown request {op}")
         return None
@@ -79,14 +86,8 @@ class GraphServer:
         self._engine.run(_APPLIED_TABLE, {})
         last, count = self._engine.run("MATCH (a:Applied) RETURN max(a.csn), count(*)", {})[0]
         self._applied = last
+        self.desk = ReadingDesk(self._engine, self._gate)
         return {"applied": last, "count": count}
-
-    def _query(self, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
-        assert self._engine is not None
-        try:
-            return self._engine.run(cypher, parameters)
-        except (RuntimeError, ValueError) as error:
-            raise Refused(str(error)) from error  # outside a transaction: nothing to roll back
 
     def _seed(self, args: Mapping[str, Any]) -> None:
         """Create the schema, each statement by itself, then the first rows together with the mark csn 0."""
@@ -94,7 +95,7 @@ class GraphServer:
         for cypher in args["schema"]:
             self._engine.run(cypher, {})
         self._engine.transact([*_statements(args), (_CREATE_APPLIED, {"csn": 0, "token": ""})])
-        self._engine.checkpoint()
+        self._checkpoint()
         self._applied = 0
 
     def _apply(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,38 +120,76 @@ class GraphServer:
         self._engine.transact(statements)
         self._applied = reached
         if self._since_checkpoint >= CHECKPOINT_EVERY:
-            self._since_checkpoint = 0
-            self._engine.checkpoint()
+            self._since_checkpoint = 0 if self._checkpoint() else CHECKPOINT_EVERY - TRY_AGAIN_AFTER
         return {"outcome": "applied", "applied": self._applied}
+
+    def _checkpoint(self) -> bool:
+        """Make a checkpoint unless a reader forbids it; tell whether it was made."""
+        assert self._engine is not None
+        with self._gate.checkpointing(alone=self._engine.checkpoint_waits) as free:
+            if free:
+                self._engine.checkpoint()
+        return free
 
 
 def _statements(args: Mapping[str, Any]) -> list[Statement]:
     return [(cypher, parameters) for cypher, parameters in args["statements"]]
 
 
-def serve(channel: SyncChannel) -> int:
-    """Answer until the other end closes or the engine breaks; return the exit status.
+class Receptionist:
+    """Hands requests to the writing thread or to the reading ones, and sends their answers.
 
-    An answer with the error kind "CommitFailed" or "Broken" is the last one: the process ends after it.
+    An answer with the error kind "CommitFailed" or "Broken" is the last one: the process ends with it, whatever the
+    other threads are doing.
     """
-    server = GraphServer()
-    while (message := channel.receive()) is not None:
+
+    def __init__(self, channel: SyncChannel, leave: Callable[[int], object] = os._exit) -> None:
+        """Talk over `channel`; `leave` is called with `EXIT_BROKEN` when the engine is unfit."""
+        self._channel = channel
+        self._leave = leave
+        self._server = GraphServer()
+        self._writer = ThreadPoolExecutor(1, "writer")
+        self._readers = ThreadPoolExecutor(READING_THREADS, "reader")
+
+    def serve(self) -> int:
+        """Answer until the other end closes; return the exit status."""
+        while (message := self._channel.receive()) is not None:
+            if message["op"] in ReadingDesk.OPS:
+                self._readers.submit(self._answer, message, self._read)
+                continue
+            if message["op"] == "close":  # the last request; the readings under way must end before the database does
+                self._readers.shutdown(cancel_futures=True)
+            self._writer.submit(self._answer, message, self._server.answer)
+        return 0
+
+    def _read(self, op: str, args: Mapping[str, Any]) -> Any:
+        desk = self._server.desk
+        if desk is None:
+            raise Refused(f"{op} before open")
+        return desk.answer(op, args)
+
+    def _answer(self, message: Mapping[str, Any], answer: Callable[[str, Mapping[str, Any]], Any]) -> None:
         reply: dict[str, Any] = {"id": message["id"]}
         broken = False
         try:
-            reply["ok"] = server.answer(message["op"], message["args"])
-        except Refused as error:
-            reply["error"] = {"kind": "Refused", "text": str(error)}
+            reply["ok"] = answer(message["op"], message["args"])
+        except (Refused, Dropped) as error:
+            reply["error"] = {"kind": type(error).__name__, "text": str(error)}
         except CommitFailed as error:
             broken = True
             reply["error"] = {"kind": "CommitFailed", "text": str(error)}
         except Exception as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
             broken = True
             reply["error"] = {"kind": "Broken", "text": f"{type(error).__name__}: {error}"}
-        channel.send(reply)
+        self._send(reply)
         if broken:
-            return EXIT_BROKEN
-    return 0
+            self._leave(EXIT_BROKEN)
+
+    def _send(self, reply: dict[str, Any]) -> None:
+        try:
+            self._channel.send(reply)
+        except (TypeError, OverflowError) as error:  # the engine returned something that JSON has no form for
+            self._channel.send({"id": reply["id"], "error": {"kind": "Refused", "text": str(error)}})
 
 
 def main() -> None:
@@ -158,7 +197,7 @@ def main() -> None:
     die_with_parent()
     parser = argparse.ArgumentParser(description="hosts the graph engine; started by its supervisor")
     parser.add_argument("--fd", type=int, required=True)
-    status = serve(SyncChannel(socket.socket(fileno=parser.parse_args().fd)))
+    status = Receptionist(SyncChannel(socket.socket(fileno=parser.parse_args().fd))).serve()
     os._exit(status)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,49 +25,25 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
+from chaos.stores.background import Background
+from chaos.stores.sqlite_calls import (
+    NAME,
+    ConstraintViolated,
+    Parameters,
+    Row,
+    Value,
+    ended,
+    stop,
+    to_the_end,
+    unavailable,
+)
+from chaos.stores.sqlite_snapshot import SnapshotConnections, SQLiteSnapshot
 
-Value = str | int | float | bytes | None
-Parameters = Sequence[Value]
-Row = tuple[Any, ...]
-Result = TypeVar("Result")
-
-_NAME = "sqlite"
+_NAME = NAME
 _FILE = "main.db"
+__all__ = ["ConstraintViolated", "Parameters", "Row", "SQLiteSnapshot", "SQLiteStore", "Value", "WriteTransaction"]
 
-
-class ConstraintViolated(StoreUnavailable):
-    """A statement broke a constraint; the transaction it belonged to is rolled back."""
-
-
-def unavailable(error: Exception) -> StoreUnavailable:
-    """Say in this package's words what SQLite said; nothing of the statement has happened."""
-    code = getattr(error, "sqlite_errorname", type(error).__name__)
-    kind = ConstraintViolated if isinstance(error, sqlite3.IntegrityError) else StoreUnavailable
-    return kind(_NAME, f"{code}: {error}")
-
-
-async def _ended(work: Awaitable[Result]) -> tuple[asyncio.Task[Result], asyncio.CancelledError | None]:
-    """Wait for the end of `work` even when cancelled meanwhile; return it, and the last cancellation.
-
-    A function handed to a connection's thread runs whether or not somebody waits for it, so leaving early
-    would only hide what it did.
-    """
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancellation = error
-    return task, cancellation
-
-
-async def _to_the_end(work: Awaitable[Result]) -> Result:
-    """Await `work` to its end; a cancellation is raised afterwards, with the error of `work` as its cause."""
-    task, cancellation = await _ended(work)
-    if cancellation is not None:
-        raise cancellation from (None if task.cancelled() else task.exception())
-    return task.result()
+Result = TypeVar("Result")
 
 
 def _hop(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], Result]) -> Awaitable[Result]:
@@ -92,7 +68,7 @@ class WriteTransaction:
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement and return all its rows; sees this transaction's own writes."""
         try:
-            return list(await _to_the_end(self._connection.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]  # rows are tuples here
+            return list(await to_the_end(self._connection.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]  # rows are tuples here
         except (sqlite3.Error, ValueError) as error:
             raise unavailable(error) from error
 
@@ -103,7 +79,7 @@ class WriteTransaction:
         Cancellation: waits to the end, like `fetch`.
         """
         try:
-            return await _to_the_end(_hop(self._connection, function))
+            return await to_the_end(_hop(self._connection, function))
         except (sqlite3.Error, ValueError) as error:
             raise unavailable(error) from error
 
@@ -114,7 +90,7 @@ class WriteTransaction:
         any other error; the store is halted then. Cancellation: noted in the same way, `committed` says
         whether it took effect, and the error is the cause of the CancelledError.
         """
-        task, cancellation = await _ended(self._connection.execute_fetchall("COMMIT"))
+        task, cancellation = await ended(self._connection.execute_fetchall("COMMIT"))
         error = self._judge(task)
         if cancellation is not None:
             raise cancellation from error
@@ -147,7 +123,7 @@ class WriteTransaction:
         if not self._connection.in_transaction:
             return  # some errors roll back by themselves
         with suppress(sqlite3.Error):
-            await _to_the_end(self._connection.execute_fetchall("ROLLBACK"))
+            await to_the_end(self._connection.execute_fetchall("ROLLBACK"))
         if self._connection.in_transaction:
             self._store.halt("ROLLBACK failed")
 
@@ -175,8 +151,9 @@ class SQLiteStore:
         self._writer: aiosqlite.Connection | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._idle: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()  # None: closed, nothing will come
+        self._snapshots = SnapshotConnections(lambda: self._connect(read_only=True))
         self._write_lock = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._background = Background()
         self._halted: str | None = "not open"
 
     @property
@@ -221,11 +198,12 @@ class SQLiteStore:
         connections = [*self._readers, *([self._writer] if self._writer else [])]
         self._idle.put_nowait(None)
         self._readers, self._writer, self._idle = [], None, asyncio.Queue()
+        await self._snapshots.close()
         for connection in connections:
             with suppress(sqlite3.Error, ValueError):
                 await connection.interrupt()
             with suppress(sqlite3.Error):
-                await _to_the_end(connection.close())
+                await to_the_end(connection.close())
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Read with one statement from the last committed state.
@@ -242,19 +220,31 @@ class SQLiteStore:
         if reader is None or idle is not self._idle:
             idle.put_nowait(None)  # for the next one who waits
             raise StoreUnavailable(_NAME, "closed while waiting for a reader")
-        task = asyncio.ensure_future(reader.execute_fetchall(sql, parameters))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task = self._background.start(reader.execute_fetchall(sql, parameters))
         task.add_done_callback(lambda _: idle.put_nowait(reader))
         try:
             return list(await asyncio.shield(task))  # type: ignore[arg-type]  # rows are tuples here
         except asyncio.CancelledError:
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            with suppress(ValueError):
-                await reader.interrupt()
+            self._background.start(stop(reader, task))
             raise
         except (sqlite3.Error, ValueError) as error:
             raise unavailable(error) from error
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SQLiteSnapshot]:
+        """Give an object whose `fetch` reads the committed state of this moment for as long as the block is open.
+
+        Each snapshot has a read-only connection of its own, so it takes none from `fetch`; there may be many. It
+        sees every commit that was acknowledged before the block was entered, and none that begins afterwards.
+        Raises StoreUnavailable, from `fetch` too once the store was halted or reopened. Cancellation: safe, at every
+        await; the connection is lent again only without a transaction. Checkpoints copy nothing newer than the
+        oldest snapshot, so the log grows while one is open.
+        """
+        self._refuse_when_halted()
+        if not self._readers:
+            raise StoreUnavailable(_NAME, "no reader is connected")
+        async with self._snapshots.snapshot(lambda: self._halted) as snapshot:
+            yield snapshot
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteTransaction]:
@@ -295,7 +285,7 @@ class SQLiteStore:
             self._refuse_when_halted()
             assert self._writer is not None
             try:
-                rows = list(await _to_the_end(self._writer.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")))
+                rows = list(await to_the_end(self._writer.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")))
             except (sqlite3.Error, ValueError) as error:
                 raise unavailable(error) from error
             if rows[0][0] and mode != "PASSIVE":
@@ -314,7 +304,7 @@ class SQLiteStore:
             for pragma in self._pragmas(read_only=read_only):
                 await connection.execute_fetchall(f"PRAGMA {pragma}")
         except BaseException:
-            await _to_the_end(connection.close())
+            await to_the_end(connection.close())
             raise
         return connection
 

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from chaos.errors import ChaosError, StoreError, StoreUnavailable
-from chaos.stores.sqlite import SQLiteStore, WriteTransaction, unavailable
+from chaos.stores.sqlite import SQLiteStore, WriteTransaction
+from chaos.stores.sqlite_calls import unavailable
 from chaos.transactions.unit import Transaction
 
 RETAINED_ROWS = 100_000
