@@ -87,13 +87,13 @@ class RedoSystem:
         assert self._workload is not None
         try:
             async with self._coordinator.transaction(deadline_s=request.deadline_s, token=request.token) as unit:
-                await self._workload.perform(unit, request.spec)
+                reads = await self._workload.perform(unit, request.spec)
         except (WorkRefused, TransactionAborted) as error:
             return Aborted(reason=str(error))
         except TransactionInDoubt as error:
             return InDoubt(reason=str(error))
         assert unit.csn is not None
-        return Committed(csn=unit.csn, applied=unit.applied)
+        return Committed(csn=unit.csn, applied=unit.applied, reads=reads)
 
     async def recover(self, in_doubt: Sequence[str]) -> Mapping[str, Resolution]:
         """Bring the stores up to the log, waiting a few seconds at most, and look up the tokens."""

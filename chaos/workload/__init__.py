@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from chaos.workload.appends import Appends
 from chaos.workload.base import Workload
 from chaos.workload.transfers import Transfers
 
-__all__ = ["KINDS", "Transfers", "Workload", "load"]
+__all__ = ["KINDS", "Appends", "Transfers", "Workload", "load"]
 
-_KINDS = {"transfers": Transfers.from_config}
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Workload]] = {
+    "appends": Appends.from_config,
+    "transfers": Transfers.from_config,
+}
 
 KINDS = tuple(_KINDS)
 """What `to_config()["kind"]` may be."""
