@@ -131,7 +131,7 @@ class Sketch:
 
     def read_both(self, **stores: Marks) -> Sketch:
         """The stores held the same at both readings, the final one and the one after reopening."""
-for occasion in ("final", "reopened"):
+        for occasion in ("final", "reopened"):
             self.read_back(occasion, counters=None, order=None, broken=None, **stores)
         return self
 
