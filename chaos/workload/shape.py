@@ -50,7 +50,7 @@ class Shape(Declared):
         """Return every parameter as a plain JSON value, times in seconds."""
         named = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
         del named["deadline"]
-        return {"kind": _kind(type(self)), **named, "seconds": seconds(self.seconds), "deadline_s": self.deadline_s}
+        return {"kind": kind_of(type(self)), **named, "seconds": seconds(self.seconds), "deadline_s": self.deadline_s}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -88,7 +88,7 @@ class Keys(Shape):
         return list(chosen)
 
 
-def _kind(workload: type[Shape]) -> str:
+def kind_of(workload: type[Shape]) -> str:
     """Return the name of a workload in configurations: its class in lower case, words joined by underscores."""
     name = workload.__name__
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
