@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
@@ -58,12 +59,14 @@ class Applier:
         return died
 
     async def close(self) -> None:
-        """Stop, in the middle of a request if need be. Idempotent."""
+        """Stop, in the middle of a request if need be, and let the store be closed in peace. Idempotent."""
         self._closing = True  # a library below may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        with suppress(ChaosError):  # then the next process knows less, and does more
+            await self._secondary.close()
 
     def offer(self, row: RedoRow) -> None:
         """Hand over a row that has just become durable; rows are offered in order."""

@@ -213,7 +213,7 @@ class Coordinator:
                     row = await self._write(attempt)
                 finally:
                     if self._sqlite.halted is not None and self._closed_to_work is None:
-                        await self._reopen()
+                        await self._log.reopen()
                 if row is not None:
                     await self._site.phase("sqlite.committed", unit.token, "sqlite")
                     for applier in self._appliers:
@@ -252,7 +252,7 @@ class Coordinator:
                 attempt.handed_over = True
                 await transaction.commit()
         except StoreInDoubt as error:
-            await self._reopen()
+            await self._log.reopen()
             if row is None or await self._look_up(attempt.unit.token) is None:
                 attempt.decide(Aborted(reason=f"{error}; the log was read anew, and it is not there"))
                 return None
@@ -263,16 +263,9 @@ class Coordinator:
 
     async def _prepare(self, attempt: Attempt, transaction: WriteTransaction) -> RedoRow:
         await self._site.phase("sqlite.begun", attempt.unit.token, "sqlite")
-        applied = min((applier.applied for applier in self._appliers), default=0)
-        row = await self._log.append(transaction, attempt.unit, applied)
+        row = await self._log.append(transaction, attempt.unit)
         await self._site.phase("sqlite.committing", attempt.unit.token, "sqlite")
         return row
-
-    async def _reopen(self) -> None:
-        """Close SQLite and open it again, for as long as that takes. Raises Fenced."""
-        async for attempt in policies.sqlite_reopen():
-            with attempt:
-                await self._sqlite.reopen(self._log.take_over)
 
     async def _look_up(self, token: str) -> int | None:
         async for attempt in policies.sqlite_reopen():
