@@ -7,12 +7,14 @@ from chaos.checkers.atomic import Atomic
 from chaos.checkers.converged import Converged
 from chaos.checkers.durable import Durable
 from chaos.checkers.exactly_once import ExactlyOnce
+from chaos.checkers.invariants import Invariants
+from chaos.checkers.isolation import Serializable, SnapshotIsolated, StrictSerializable
 from chaos.checkers.judgement import Conclusion, conclude, judge, merge
 from chaos.checkers.landed import Landed
 from chaos.checkers.model import Check, Context, Expectation, Verdict, Witness
 from chaos.checkers.no_zombie import NoZombie
 from chaos.checkers.recovered import Recovered
-from chaos.checkers.registry import by_name, guarded, of_plan, standard
+from chaos.checkers.registry import by_name, guarded, known, of_plan, standard
 from chaos.checkers.synced import Synced
 
 __all__ = [
@@ -24,9 +26,13 @@ __all__ = [
     "Durable",
     "ExactlyOnce",
     "Expectation",
+    "Invariants",
     "Landed",
     "NoZombie",
     "Recovered",
+    "Serializable",
+    "SnapshotIsolated",
+    "StrictSerializable",
     "Synced",
     "Verdict",
     "Witness",
@@ -34,6 +40,7 @@ __all__ = [
     "conclude",
     "guarded",
     "judge",
+    "known",
     "merge",
     "of_plan",
     "standard",

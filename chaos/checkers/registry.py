@@ -10,6 +10,8 @@ from chaos.checkers.atomic import Atomic
 from chaos.checkers.converged import Converged
 from chaos.checkers.durable import Durable
 from chaos.checkers.exactly_once import ExactlyOnce
+from chaos.checkers.invariants import Invariants
+from chaos.checkers.isolation import Serializable, SnapshotIsolated, StrictSerializable
 from chaos.checkers.landed import Landed
 from chaos.checkers.model import Check
 from chaos.checkers.no_zombie import NoZombie
@@ -27,16 +29,24 @@ _STANDARD: tuple[Check, ...] = (
     Synced(),
     Landed(),
 )
-_BY_NAME = {check.name: check for check in _STANDARD}
+_CHOSEN: tuple[Check, ...] = (SnapshotIsolated(), Serializable(), StrictSerializable(), Invariants())
+"""Those that need a workload which tells its reads, or states rules of its data; an experiment names them."""
+
+_BY_NAME = {check.name: check for check in (*_STANDARD, *_CHOSEN)}
 
 
 def standard() -> tuple[Check, ...]:
-    """Return every check there is, in the order of the report."""
+    """Return the checks that suit every workload, in the order of the report."""
     return _STANDARD
 
 
+def known() -> tuple[Check, ...]:
+    """Return every check there is: the standard ones, then those that an experiment must name."""
+    return tuple(_BY_NAME.values())
+
+
 def by_name(name: str) -> Check:
-    """Return the standard check called `name`. Raises KeyError, with the names there are, for any other."""
+    """Return the check called `name`. Raises KeyError, with the names there are, for any other."""
     if name not in _BY_NAME:
         close = get_close_matches(name, _BY_NAME, 1)
         hint = f"; did you mean {close[0]}?" if close else ""

@@ -49,6 +49,10 @@ class Redo(SystemSpec):
             "acknowledged",
             "recovering",
             "recovered",
+            "redis.rebuilding",
+            "redis.rebuilt",
+            "graph.rebuilding",
+            "graph.rebuilt",
         }
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from chaos._declare import Declared, Duration, seconds
-from chaos.checkers import Check, standard
+from chaos.checkers import Check, known
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
@@ -248,12 +248,12 @@ def _checks(experiment: Experiment) -> Iterator[Problem]:
     for name, count in Counter(names).items():
         if count > 1:
             yield experiment.problem(f"checks=...) must have {name} once, not {count} times", "drop one", "check-twice")
-    known = [check.name for check in standard()]
+    there = [check.name for check in known()]
     for name in names:
-        if name not in known:
+        if name not in there:
             yield experiment.problem(
-                f"checks=...{name}...) must be one of {', '.join(known)}{_closest(name, known)}",
-                "use a standard check, so that a stored run can be judged again without this file",
+                f"checks=...{name}...) must be one of {', '.join(there)}{_closest(name, there)}",
+                "use one of these, so that a stored run can be judged again without this file",
                 "foreign-check",
             )
     expect = experiment.expect

@@ -54,7 +54,7 @@ class _Assembly:
         self.retired: dict[int, int] = {}
         self.tokens: dict[str, int] = {}
         self.marks: dict[str, str] = {}
-        self.operations: list[tuple[Entry, Entry | None, bool]] = []
+        self.operations: list[tuple[Entry, Entry | None, values.Acknowledged | None]] = []
         self.steps: defaultdict[str, list[Entry]] = defaultdict(list)
         self.faults: dict[str, tuple[Entry, values.FaultBegan]] = {}
         self.ends: dict[str, tuple[Entry, values.FaultEnded]] = {}
@@ -113,7 +113,7 @@ class _Assembly:
         if entry.f == "transact":
             self._take_token(entry)
         self.open[slot] = (len(self.operations), entry)
-        self.operations.append((entry, None, False))
+        self.operations.append((entry, None, None))
 
     def _take_token(self, entry: Entry) -> None:
         if entry.token is None:
@@ -136,12 +136,12 @@ class _Assembly:
             )
         if entry.kind == "info" and entry.process is not None:
             self.retired[entry.process] = entry.index
-        applied = False
+        answer: values.Acknowledged | None = None
         if entry.kind == "ok" and entry.f == "transact":
-            applied = values.value_of(entry, values.Acknowledged).applied
+            answer = values.value_of(entry, values.Acknowledged)
         elif entry.kind == "ok" and entry.f == "read_back":
             self._take_reading(invoke, entry)
-        self.operations[position] = (invoke, entry, applied)
+        self.operations[position] = (invoke, entry, answer)
 
     def _take_reading(self, invoke: Entry, entry: Entry) -> None:
         value = values.value_of(entry, values.Images)
@@ -190,9 +190,10 @@ class _Assembly:
                 completion,
                 tuple(self.steps.get(invoke.token, ())) if invoke.token is not None else (),
                 self.marks.get(invoke.token) if invoke.token is not None else None,
-                applied,
+                answer is not None and answer.applied,
+                () if answer is None else tuple(answer.reads),
             )
-            for invoke, completion, applied in self.operations
+            for invoke, completion, answer in self.operations
         )
         return History(
             source=self.source,

@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | f | kinds | value (absent fields have the defaults of `chaos.history.values`) |
     |---|---|---|
     | transact | invoke | {"mark": str, ...}: the text each store must hold for the token, and what the workload drew |
-    | transact | ok | {"csn": int, "applied": bool}; applied False: committed, some store still behind |
+    | transact | ok | {"csn": int, "applied": bool, "reads": [`Read`]}; applied False: some store is still behind |
     | transact | fail, info | error says why; info is in doubt |
     | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
     | read_back | invoke | {"occasion": "final" or "reopened"} |
@@ -56,14 +56,31 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     error: str | None = None
 
 
+class Read(msgspec.Struct, frozen=True):
+    """What a transaction read of one object, before its own writes.
+
+    store: where it looked. key: the object's name, the same in all stores. writers: tokens of the transactions that
+    had written it, oldest first. whole: False when only the last one can be seen, as in a register.
+    """
+
+    store: str
+    key: str
+    writers: list[str]
+    whole: bool = True
+
+
 class StoreImage(msgspec.Struct, frozen=True, kw_only=True):
     """What one store holds.
 
     marks: every mark by token, twice in the list when applied twice. counters: named totals; None where the store
     has lost it, or has something there that is no number. refused: by token, what the store would not take of a
-    transaction that it counts as applied, in its own words.
+    transaction that it counts as applied, in its own words. order: by object, the tokens of the transactions that wrote
+    it, in the order in which this store has them. broken: in a sentence each, where the data break a rule that the
+    workload states of them; None when it states none.
     """
 
     marks: dict[str, list[str]]
     counters: dict[str, int | None] = {}
     refused: dict[str, list[str]] = {}
+    order: dict[str, list[str]] = {}
+    broken: list[str] | None = None

@@ -6,7 +6,7 @@ sketch, so that calls chain. `at` is seconds since the run began; without it an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos.history.assemble import assemble
@@ -15,6 +15,9 @@ from chaos.history.view import NS_PER_S, History
 
 Marks = Mapping[str, str | list[str]]
 """What a store holds, by token: its mark, or a list when it holds more (or other) than one."""
+
+Reads = Sequence[tuple[str, str, Sequence[str]]]
+"""What a transaction read: store, key, and the writers, oldest first."""
 
 
 class Sketch:
@@ -35,9 +38,12 @@ class Sketch:
         """Client `process` sends transaction `token`; its mark is "m-<token>" unless given."""
         return self.add("invoke", "transact", at=at, process=process, token=token, value={"mark": mark or f"m-{token}"})
 
-    def ok(self, process: int, token: str, *, applied: bool = True, at: float | None = None) -> Sketch:
-        """It was acknowledged."""
-        value = {"csn": len(self.entries), "applied": applied}
+    def ok(
+        self, process: int, token: str, *, applied: bool = True, at: float | None = None, reads: Reads = ()
+    ) -> Sketch:
+        """It was acknowledged, and told what it had read."""
+        told = [{"store": store, "key": key, "writers": list(writers)} for store, key, writers in reads]
+        value = {"csn": len(self.entries), "applied": applied} | ({"reads": told} if told else {})
         return self.add("ok", "transact", at=at, process=process, token=token, value=value)
 
     def fail(self, process: int, token: str, error: str = "aborted", *, at: float | None = None) -> Sketch:
@@ -101,12 +107,22 @@ class Sketch:
         digests = {"sqlite": "d1", "redis": "d1" if agreed else "d0", "graph": "d1"}
         return self.event("agreement", at=at, agreed=agreed, phase=phase, digests=digests)
 
-    def read_back(self, occasion: str, *, counters: Mapping[str, int] | None = None, **stores: Marks) -> Sketch:
-        """All stores were read; `counters` are reported alike by each of them."""
+    def read_back(
+        self,
+        occasion: str,
+        *,
+        counters: Mapping[str, int] | None = None,
+        order: Mapping[str, Sequence[str]] | None = None,
+        broken: Sequence[str] | None = None,
+        **stores: Marks,
+    ) -> Sketch:
+        """All stores were read; `counters`, `order` and `broken` are reported alike by each of them."""
         images = {
             store: {
                 "marks": {token: [mark] if isinstance(mark, str) else list(mark) for token, mark in marks.items()},
                 "counters": dict(counters or {}),
+                **({} if order is None else {"order": {key: list(tokens) for key, tokens in order.items()}}),
+                **({} if broken is None else {"broken": list(broken)}),
             }
             for store, marks in stores.items()
         }
@@ -115,7 +131,9 @@ class Sketch:
 
     def read_both(self, **stores: Marks) -> Sketch:
         """The stores held the same at both readings, the final one and the one after reopening."""
-        return self.read_back("final", counters=None, **stores).read_back("reopened", counters=None, **stores)
+        for occasion in ("final", "reopened"):
+            self.read_back(occasion, counters=None, order=None, broken=None, **stores)
+        return self
 
     def history(self) -> History:
         """Return the history; raises PlanError when what was sketched is not well-formed."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from chaos.history.model import Entry, StoreImage
+from chaos.history.model import Entry, Read, StoreImage
 
 Occasion = Literal["final", "reopened"]
 """When the stores were read: after load, heal and convergence · after a new process opened and recovered."""
@@ -23,10 +23,11 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """Of `transact` ok. applied False: committed, while some store is still behind."""
+    """Of `transact` ok. applied False: committed, while some store is still behind. reads: as the client saw them."""
 
     csn: int | None = None
     applied: bool = True
+    reads: list[Read] = []
 
 
 class Resolved(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chaos.history.model import Entry, StoreImage
+from chaos.history.model import Entry, Read, StoreImage
 
 NS_PER_S = 1_000_000_000
 
@@ -21,7 +21,7 @@ class Operation:
     completion: None when the history ends before the operation did; it then counts as info, because nobody
     can tell any more. steps: the phases reported for its token, in order, those after the completion too.
     mark: the text every store must hold once it is committed; None for anything but a transaction.
-    applied: False when it was acknowledged while a store was still behind.
+    applied: False when it was acknowledged while a store was still behind. reads: what it told it had read.
     """
 
     invoke: Entry
@@ -29,6 +29,7 @@ class Operation:
     steps: tuple[Entry, ...] = ()
     mark: str | None = None
     applied: bool = False
+    reads: tuple[Read, ...] = ()
 
     @property
     def token(self) -> str | None:

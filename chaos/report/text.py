@@ -15,6 +15,7 @@ from chaos.checkers.words import count_of
 from chaos.history.view import History
 from chaos.report.ends import unexplained_ends
 from chaos.report.layout import command, heading, labelled, paragraph
+from chaos.report.rebuilt import rebuilt
 from chaos.report.sections import injected, recovery, transactions
 
 WITNESSES = 5
@@ -42,6 +43,7 @@ def render(
         *injected(history, context, plan),
         *unexplained_ends(history),
         *transactions(history, context),
+        *rebuilt(history),
         *_recovery(verdicts, context),
         *_checks(verdicts),
         *_witnesses(verdicts),

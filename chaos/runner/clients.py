@@ -1,4 +1,4 @@
-"""The load: logical clients in a closed loop, each with its own random stream."""
+"""The load: logical clients in a closed or open loop, each with its own random stream."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from chaos._channel import ChannelClosed, RemoteError
 from chaos._seeds import stream
 from chaos.history.model import Entry, Kind
+from chaos.history.view import NS_PER_S
 from chaos.history.writer import HistoryWriter
 from chaos.runner.supervisor import Supervisor
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome
@@ -64,24 +65,34 @@ class Load:
 
     async def _client(self, number: int) -> None:
         rng = stream(self._seed, "client", number)
+        loop = asyncio.get_running_loop()
         pause_s = self._workload.clients / self._workload.rate
+        is_open = self._workload.arrivals == "open"
         process = number
         ordinal = 0
-        await self._pause(rng.random() * pause_s)
+        due_s = loop.time() + rng.random() * pause_s
+        await self._pause(due_s - loop.time())
         while not self._stopping.is_set():
             if await self._worker_ready():
                 token = f"c{number}.{ordinal}"
                 spec = self._workload.draw(rng, token, number, ordinal)
                 ordinal += 1
-                if await self.transact(process, token, spec) == "info":
+                late_s = loop.time() - due_s if is_open else None
+                if await self.transact(process, token, spec, late_s=late_s) == "info":
                     process = self.new_process()
-            await self._pause(rng.expovariate(1 / pause_s))
+            # In an open loop the next start does not depend on how long this transaction took.
+            due_s = (due_s if is_open else loop.time()) + rng.expovariate(1 / pause_s)
+            await self._pause(max(0.0, due_s - loop.time()))
 
-    async def transact(self, process: int, token: str, spec: dict[str, Any]) -> Kind:
-        """Run one transaction and record it; return how it ended. Never raises for what the system does."""
+    async def transact(self, process: int, token: str, spec: dict[str, Any], *, late_s: float | None = None) -> Kind:
+        """Run one transaction and record it; return how it ended. Never raises for what the system does.
+
+        late_s: how long ago it should have started, in an open loop; it goes into the history.
+        """
         await asyncio.sleep(0)  # when no worker is there nothing below waits, and a caller's loop would never yield
         deadline_s = self._workload.deadline_s
-        invoked = self.history.append("invoke", "transact", process=process, token=token, value=spec)
+        sent = spec if late_s is None else {**spec, "late_ns": round(late_s * NS_PER_S)}
+        invoked = self.history.append("invoke", "transact", process=process, token=token, value=sent)
         request = {"token": token, "deadline_s": deadline_s, "spec": spec}
         try:
             answer = await self._supervisor.call("transact", request, deadline_s + GRACE_S)
@@ -99,8 +110,9 @@ class Load:
 
     def _record(self, process: int, token: str, outcome: Outcome, invoked: Entry) -> Kind:
         match outcome:
-            case Committed(csn=csn, applied=applied):
-                value = {"csn": csn, "applied": applied}
+            case Committed(csn=csn, applied=applied, reads=reads):
+                value: dict[str, Any] = {"csn": csn, "applied": applied}
+                value |= {"reads": msgspec.to_builtins(reads)} if reads else {}
                 self.history.append("ok", "transact", process=process, token=token, value=value)
                 self.acknowledged += 1
                 if self.on_acknowledged is not None:

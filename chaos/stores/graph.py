@@ -3,56 +3,40 @@
 A hang is a real way to fail for these engines, so a request that is not answered in time ends the child with
 SIGKILL, and so does any error inside a transaction. The supervisor starts the next child at once, and keeps
 trying while the file is still locked by the one that is dying.
+
+With a `Recovery` a child opens only what is known to be whole, and is filled before anybody else may ask it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from chaos._channel import Channel, ChannelClosed, RemoteError
 from chaos._process import Child, spawn_python
-from chaos.errors import ChaosError, HarnessError, StoreInDoubt, StoreUnavailable
+from chaos.errors import ChaosError, HarnessError, StoreError, StoreInDoubt, StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.graph_desk import READING_THREADS
 from chaos.stores.graph_engine import Statement
+from chaos.stores.graph_files import Base, Plan
 from chaos.stores.graph_readers import GraphReaders, GraphSnapshot
+from chaos.stores.graph_terms import GraphRejected, GraphState, Recovery, Told, blames_the_statement, to_tell
 
 _NAME = "graph"
 _FILE = "graph.db"
-_DAMAGE = ("corrupt", "checksum", "not a valid", "bad_alloc")
-_PASSING = ("io exception", "lock", "no space", "memory", "buffer manager", "permission", "too many open")
-"""Words in what an engine says when something around the file is to blame, and may pass."""
-
-_DAMAGE_COUNT_MAX = 3
-_READS = ("applied", "connect", "disconnect", "read", "begin", "end")
+_PROOF = "proof"
+_READS = ("applied", "connect", "disconnect", "read", "begin", "end", "base")
 _HARMLESS = ("Refused", "Dropped")
 """Kinds of errors after which the child goes on: nothing was done, or only a reading failed."""
-
-
-class GraphRejected(StoreUnavailable):
-    """The engine refused a statement because of its words or of the data; asked again it would do the same."""
-
-
-@dataclass(frozen=True)
-class GraphState:
-    """What a child found when it opened the file.
-
-    generation counts the children, so a change means that everything in memory is to be read again. applied
-    is the highest number of an applied transaction, None when the database was never seeded. count is how
-    many there are, the seed's 0 among them.
-    """
-
-    generation: int
-    applied: int | None
-    count: int
 
 
 @dataclass(frozen=True)
@@ -76,15 +60,14 @@ class GraphStore:
         max_db_size_mb: int = 1024,
         log: Path,
         call_timeout_s: float = 2.0,
-        open_timeout_s: float = 15.0,
+        open_timeout_s: float = 5.0,
         on_child: Callable[[int | None], None] = lambda _: None,
-        can_rebuild: Callable[[], bool] = lambda: False,
     ) -> None:
         """Keep the settings; `open` starts the first child.
 
-        log: file for the child's output. call_timeout_s, open_timeout_s: the watchdog's patience. on_child is
-        told each child's pid, and None when it has ended. can_rebuild: whether the content can be made again
-        from elsewhere; then a file that cannot be opened is set aside after a few attempts.
+        log: file for the child's output. call_timeout_s: the watchdog's patience; open_timeout_s: the same for
+        opening, closing and whatever moves many rows at once. on_child is told each child's pid, and None when it
+        has ended. Without a `recovery`, which may be set before `open`, a child opens what is there.
         """
         self._path = folder / _FILE
         self._settings = {
@@ -97,7 +80,7 @@ class GraphStore:
         self._call_timeout_s = call_timeout_s
         self._open_timeout_s = open_timeout_s
         self._on_child = on_child
-        self.can_rebuild = can_rebuild
+        self.recovery: Recovery | None = None
         self._running: _Running | None = None
         self._ready = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -105,7 +88,6 @@ class GraphStore:
         self._readers = GraphReaders(self, concurrent_count=READING_THREADS)
         self._supervisor: asyncio.Task[None] | None = None
         self._generations = itertools.count(1)
-        self._damage_count = 0
         self._why_not_ready = "not open"
 
     @property
@@ -192,31 +174,30 @@ class GraphStore:
         """
         return await self.apply_all([(csn, previous, token, statements)], checked=checked)
 
-    async def apply_all(
-        self, rows: Sequence[tuple[int, int, str, Sequence[Statement]]], *, checked: bool = True
-    ) -> str:
+    async def apply_all(self, rows: Sequence[Told], *, checked: bool = True) -> str:
         """Apply committed transactions that follow each other in one: each has number, the one before, token, writes.
 
         What was applied before is left out. Returns and raises what `apply` does; "already" means all of them.
         """
-        told = [
-            {"csn": csn, "previous": previous, "token": token, "statements": [list(one) for one in statements]}
-            for csn, previous, token, statements in rows
-        ]
+        told = [to_tell(row) for row in rows]
         reply: dict[str, Any] = await self._call("apply", {"rows": told, "checked": checked})
         return str(reply["outcome"])
 
-    async def close(self) -> None:
-        """End the child: politely, so that it checkpoints, then with SIGKILL. Idempotent."""
+    async def close(self) -> str | None:
+        """End the child: politely, so that it checkpoints, then with SIGKILL. Idempotent.
+
+        Returns the seal of the files when it has closed them in peace, else None.
+        """
         if self._supervisor is None:
-            return
+            return None
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
         self._supervisor = None
         running, self._running = self._running, None
+        seal: str | None = None
         if running is not None:
             try:
-                await running.channel.call("close", timeout_s=self._call_timeout_s)
+                seal = await running.channel.call("close", timeout_s=self._open_timeout_s)
                 running.channel.close()
                 await running.process.wait(1.0)
             except (HarnessError, TimeoutError):
@@ -227,30 +208,38 @@ class GraphStore:
                 self._on_child(None)
         await asyncio.gather(*self._calls, return_exceptions=True)
         await self._readers.wait_idle()
+        return seal
 
-    async def set_aside(self) -> None:
-        """Rename the database's files and start over with an empty one; the content must be made elsewhere.
+    async def make_base(self, name: str, keep: Sequence[str]) -> tuple[Base, Mapping[str, int]]:
+        """Checkpoint and copy the database; return the copy, and how many rows each table has.
 
-        The files stay beside the new ones, as evidence. Raises StoreUnavailable when no child runs just now, or
-        when the files cannot be renamed; then some may have been.
+        The caller sees to it that nothing is applied meanwhile. Bases whose file is not in `keep` go. Raises
+        StoreUnavailable; then there is no new base.
         """
-        async with self._one_at_a_time:
-            running = self._running
-            if running is None:
-                raise StoreUnavailable(_NAME, self._why_not_ready)
-            try:
-                self._rename_files()
-            except OSError as error:
-                raise StoreUnavailable(_NAME, f"setting the file aside failed: {error}") from error
-            finally:
-                await self._discard(running)
+        arguments = {"name": name, "keep": list(keep)}
+        made = await self._call("base", arguments, timeout_s=self._open_timeout_s)
+        return msgspec.convert(made["base"], Base), made["census"]
 
-    def _rename_files(self) -> None:
-        number = next(n for n in itertools.count(1) if not self._path.with_name(f"broken-{n}").exists())
-        place = self._path.with_name(f"broken-{number}")
+    async def prove(self, base: Base, census: Mapping[str, int]) -> None:
+        """Open a copy of a base in a process of its own, and count. Raises StoreUnavailable when it is no good."""
+        place = self._path.with_name(_PROOF)
+        shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        for file in self._path.parent.glob(f"{_FILE}*"):
-            file.rename(place / file.name)
+        copied = msgspec.structs.replace(base, file=f"../{base.file}")
+        settings = {**self._settings, "path": str(place / _FILE), "plan": msgspec.to_builtins(Plan(base=copied))}
+        try:
+            running = await self._start(settings)
+            try:
+                found = await running.channel.call("census", timeout_s=self._open_timeout_s)
+            except (HarnessError, TimeoutError) as error:
+                raise StoreUnavailable(_NAME, f"{base.file} cannot be read: {error}") from error
+            finally:
+                running.channel.close()
+                await running.process.kill()
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        if found != census:
+            raise StoreUnavailable(_NAME, f"{base.file} holds {found}, not {census}")
 
     async def _call(self, op: str, arguments: dict[str, Any], *, timeout_s: float | None = None) -> Any:
         """Ask the child in a task of its own, so that a cancelled caller never leaves a busy child unwatched."""
@@ -287,7 +276,7 @@ class GraphStore:
         """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
         text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
         gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
-        if isinstance(error, RemoteError) and op == "apply" and _blames_the_statement(error):
+        if isinstance(error, RemoteError) and op == "apply" and blames_the_statement(error):
             return GraphRejected(_NAME, text)
         return StoreUnavailable(_NAME, text) if gone or op in _READS else StoreInDoubt(_NAME, text)
 
@@ -312,8 +301,7 @@ class GraphStore:
         while True:
             async for attempt in policies.graph_restart():
                 with attempt:
-                    running = await self._start()
-            self._damage_count = 0
+                    running = await self._bring_up()
             self._running = running
             self._ready.set()
             await running.channel.wait_closed()
@@ -324,7 +312,34 @@ class GraphStore:
             self._on_child(None)
             await running.process.kill()
 
-    async def _start(self) -> _Running:
+    async def _bring_up(self) -> _Running:
+        """Start a child that may serve. Raises StoreError; then nothing of it is left."""
+        try:
+            plan = None if self.recovery is None else msgspec.to_builtins(await self.recovery.plan())
+            running = await self._start({**self._settings, "plan": plan}, self._on_child)
+            return running if self.recovery is None else await self._filled(running, self.recovery)
+        except StoreError as error:
+            self._why_not_ready = str(error)
+            raise
+
+    async def _filled(self, running: _Running, recovery: Recovery) -> _Running:
+        async def _ask(op: str, arguments: Mapping[str, Any]) -> Any:
+            return await running.channel.call(op, dict(arguments), timeout_s=self._open_timeout_s)
+
+        try:
+            applied = await recovery.fill(running.state, _ask)
+        except BaseException as error:
+            await running.process.kill()
+            running.channel.close()
+            self._on_child(None)
+            if isinstance(error, HarnessError | TimeoutError):
+                raise StoreUnavailable(_NAME, f"filling failed: {str(error) or 'no answer'}") from error
+            raise
+        return replace(running, state=replace(running.state, applied=applied))
+
+    async def _start(
+        self, settings: Mapping[str, Any], on_child: Callable[[int | None], None] = lambda _: None
+    ) -> _Running:
         """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
         try:
             ours, theirs = socket.socketpair()
@@ -334,55 +349,28 @@ class GraphStore:
                 except BaseException:
                     ours.close()
                     raise
-            return await self._let_open(process, ours)
+            return await self._let_open(process, ours, settings, on_child)
         except OSError as error:  # too many processes or descriptors, a full disk: it may pass
-            self._why_not_ready = f"starting failed: {error}"
-            raise StoreUnavailable(_NAME, self._why_not_ready) from error
+            raise StoreUnavailable(_NAME, f"starting failed: {error}") from error
 
-    async def _let_open(self, process: Child, ours: socket.socket) -> _Running:
+    async def _let_open(
+        self, process: Child, ours: socket.socket, settings: Mapping[str, Any], on_child: Callable[[int | None], None]
+    ) -> _Running:
         channel = None
         try:
-            self._on_child(process.pid)
+            on_child(process.pid)
             channel = await Channel.open(ours)
-            found = await channel.call("open", self._settings, timeout_s=self._open_timeout_s)
+            found = await channel.call("open", dict(settings), timeout_s=self._open_timeout_s)
         except BaseException as error:
             await process.kill()
             if channel is None:
                 ours.close()
             else:
                 channel.close()
-            self._on_child(None)
+            on_child(None)
             if isinstance(error, HarnessError | TimeoutError):
-                self._note_damage(error, process.status)
-                raise StoreUnavailable(_NAME, self._why_not_ready) from error
+                why = f"opening failed (status {process.status}): {str(error) or type(error).__name__}"
+                raise StoreUnavailable(_NAME, why) from error
             raise
-        state = GraphState(next(self._generations), found["applied"], found["count"])
+        state = GraphState(next(self._generations), found["applied"], found["count"], found["kept"])
         return _Running(process, channel, state)
-
-    def _note_damage(self, error: Exception, status: int | None) -> None:
-        """Count openings that failed because of what is in the file; after a few, set the file aside."""
-        self._why_not_ready = f"opening failed (status {status}): {str(error) or type(error).__name__}"
-        if _tells_damage(error, status):
-            self._damage_count += 1
-        if self._damage_count >= _DAMAGE_COUNT_MAX and self.can_rebuild():
-            self._damage_count = 0
-            self._rename_files()
-
-
-def _tells_damage(error: Exception, status: int | None) -> bool:
-    """Tell whether an opening failed because of what is in the files; `status` is that of the child, None if it lives.
-
-    Engines have no word of their own for most damage: kuzu says "unordered_map::at" when the database was lost by name
-    and its log was not. So whatever the engine says counts, except what is known to come from elsewhere.
-    """
-    if isinstance(error, ChannelClosed):
-        return status is not None and status < 0 and status != -signal.SIGKILL
-    text = str(error).lower()
-    said = isinstance(error, RemoteError) and error.kind == "Broken" and not any(word in text for word in _PASSING)
-    return said or any(word in text for word in _DAMAGE)
-
-
-def _blames_the_statement(error: RemoteError) -> bool:
-    """Tell whether an engine's error comes from a statement, and not from what is around the file."""
-    text = error.text.lower()
-    return error.kind == "Broken" and not any(word in text for word in (*_PASSING, *_DAMAGE))

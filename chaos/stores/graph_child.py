@@ -7,7 +7,7 @@ answers and ends, because neither engine's rollback can be trusted; it never clo
 would write. A reading that fails costs its connection only.
 
 The child keeps the number of the last applied transaction in memory; it is its only writer, so the number
-read at the start stays true.
+read at the start stays true. It checkpoints only when it is asked for a base, and when it is closed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,22 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from chaos._channel import SyncChannel
 from chaos._process import die_with_parent
 from chaos.stores.graph_desk import READING_THREADS, Dropped, ReadingDesk, Refused
 from chaos.stores.graph_engine import CommitFailed, GraphEngine, Statement
+from chaos.stores.graph_files import GraphFiles, Locked, Plan
 from chaos.stores.graph_gate import CheckpointGate
 
 EXIT_BROKEN = 86
 """Exit status after an exception that leaves the engine unfit."""
-
-CHECKPOINT_EVERY = 2000
-"""Applied transactions between checkpoints; the log costs about 25 ms per 1,000 of them when it is opened."""
-
-TRY_AGAIN_AFTER = 100
-"""Applied transactions until a checkpoint that readers held off is tried again."""
 
 _APPLIED_TABLE = "CREATE NODE TABLE IF NOT EXISTS Applied(csn INT64, token STRING, PRIMARY KEY(csn))"
 _CREATE_APPLIED = "CREATE (:Applied {csn: $csn, token: $token})"
@@ -45,16 +42,16 @@ class GraphServer:
     def __init__(self) -> None:
         """Nothing is open; `open` is the first request."""
         self._engine: GraphEngine | None = None
+        self._files: GraphFiles | None = None
         self._gate = CheckpointGate()
         self.desk: ReadingDesk | None = None
         self._applied: int | None = None
-        self._since_checkpoint = 0
 
     def answer(self, op: str, args: Mapping[str, Any]) -> Any:
         """Serve one request of the writing thread. Raises Refused, CommitFailed, or whatever the engine raised."""
         if op == "open":
             return self._open(args)
-        if self._engine is None:
+        if self._engine is None or self._files is None:
             raise Refused(f"{op} before open")
         match op:
             case "applied":
@@ -67,19 +64,33 @@ class GraphServer:
                 return self._apply(args)
             case "checkpoint":
                 return self._checkpoint()
+            case "census":
+                return self._engine.census()
+            case "base":
+                return self._base(args["name"], args["keep"])
             case "close":
                 assert self.desk is not None
                 self.desk.close()
                 self._engine.close()
                 self._engine = self.desk = None
+                return self._files.seal()
             case _:
                 raise Refused(f"unknown request {op}")
         return None
 
     def _open(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the files ready and open them; without a plan they are opened as they are."""
+        path = Path(args["path"])
+        self._files = GraphFiles(path)
+        try:
+            self._files.lock()
+        except Locked as error:
+            raise Refused(str(error)) from error
+        plan = args["plan"]
+        kept = plan is None or self._files.make_ready(msgspec.convert(plan, Plan))
         self._engine = GraphEngine(
             args["engine"],
-            Path(args["path"]),
+            path,
             buffer_pool_mb=args["buffer_pool_mb"],
             max_db_size_mb=args["max_db_size_mb"],
         )
@@ -87,7 +98,7 @@ class GraphServer:
         last, count = self._engine.run("MATCH (a:Applied) RETURN max(a.csn), count(*)", {})[0]
         self._applied = last
         self.desk = ReadingDesk(self._engine, self._gate)
-        return {"applied": last, "count": count}
+        return {"applied": last, "count": count, "kept": kept}
 
     def _seed(self, args: Mapping[str, Any]) -> None:
         """Create the schema, each statement by itself, then the first rows together with the mark csn 0."""
@@ -114,14 +125,19 @@ class GraphServer:
             if args["checked"] or not self._engine.run("MATCH (a:Applied {csn: $csn}) RETURN a.csn", {"csn": csn}):
                 statements.append((_CREATE_APPLIED, {"csn": csn, "token": row["token"]}))
             reached = max(csn, reached or 0)
-            self._since_checkpoint += 1
         if reached == self._applied and args["checked"]:
             return {"outcome": "already", "applied": self._applied}
         self._engine.transact(statements)
         self._applied = reached
-        if self._since_checkpoint >= CHECKPOINT_EVERY:
-            self._since_checkpoint = 0 if self._checkpoint() else CHECKPOINT_EVERY - TRY_AGAIN_AFTER
         return {"outcome": "applied", "applied": self._applied}
+
+    def _base(self, name: str, keep: Sequence[str]) -> dict[str, Any]:
+        assert self._engine is not None
+        assert self._files is not None
+        if not self._checkpoint():
+            raise Refused("a reader holds the checkpoint off")
+        base = self._files.save_base(name, keep)
+        return {"base": msgspec.to_builtins(base), "census": self._engine.census()}
 
     def _checkpoint(self) -> bool:
         """Make a checkpoint unless a reader forbids it; tell whether it was made."""

@@ -111,6 +111,14 @@ class GraphEngine:
         except RuntimeError as error:
             raise CommitFailed(str(error)) from error
 
+    def census(self) -> dict[str, int]:
+        """Return how many nodes or relationships each table holds."""
+        found = {}
+        for name, kind in self.run("CALL show_tables() RETURN name, type", {}):
+            pattern = f"(n:`{name}`)" if kind == "NODE" else f"()-[n:`{name}`]->()"
+            [(found[name],)] = self.run(f"MATCH {pattern} RETURN count(*)", {})
+        return found
+
     def checkpoint(self) -> None:
         """Move the log into the database file.
 

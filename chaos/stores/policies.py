@@ -15,7 +15,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from chaos.errors import StoreError, StoreUnavailable
+from chaos.errors import StoreError
 
 _FIRST_S = 0.01
 _LONGEST_S = 0.25
@@ -41,11 +41,12 @@ def sqlite_reopen() -> AsyncRetrying:
 
 
 def graph_restart() -> AsyncRetrying:
-    """Start the graph child until it opens its database or the supervising task is cancelled.
+    """Start the graph child until it serves its database or the supervising task is cancelled.
 
-    The file stays locked until the kernel has torn down a killed predecessor.
+    The file stays locked until the kernel has torn down a killed predecessor; and what it is filled from, the
+    commit log, may be away for a moment.
     """
-    return AsyncRetrying(retry=retry_if_exception_type(StoreUnavailable), wait=_backoff(), stop=stop_never)
+    return AsyncRetrying(retry=retry_if_exception_type(StoreError), wait=_backoff(), stop=stop_never)
 
 
 def apply_forever() -> AsyncRetrying:

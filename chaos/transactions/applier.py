@@ -7,6 +7,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from chaos.errors import ChaosError, StoreError
@@ -63,12 +64,14 @@ class Applier:
         return died
 
     async def close(self) -> None:
-        """Stop, in the middle of a request if need be. Idempotent."""
+        """Stop, in the middle of a request if need be, and let the store be closed in peace. Idempotent."""
         self._closing = True  # a library below may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        with suppress(ChaosError):  # then the next process knows less, and does more
+            await self._secondary.close()
 
     def offer(self, rows: Iterable[RedoRow]) -> None:
         """Hand over rows that have just become durable; they are offered in order."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from chaos.errors import StoreError, StoreInDoubt
 from chaos.stores import policies
-from chaos.stores.sqlite import SQLiteStore, WriteTransaction
+from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.applier import Applier
 from chaos.transactions.attempt import Attempt
 from chaos.transactions.commit_log import AlreadyCommitted, BatchLost, CommitLog, Fenced, RedoRow, Result
@@ -115,7 +115,7 @@ class Leader:
             self._settle(batch, Aborted(reason=str(error)))
         finally:
             if self._sqlite.halted is not None and self.stopped is None:
-                await self._reopen()
+                await self._log.reopen()
         if rows:
             for row in rows:
                 await self._site.phase("sqlite.committed", row.token, "sqlite")
@@ -135,7 +135,7 @@ class Leader:
             async with self._sqlite.write() as transaction:
                 if not await self._told(batch, "sqlite.begun"):
                     return None
-                results = await self._append(transaction, batch)
+                results = await self._log.append(transaction, [attempt.unit for attempt in batch])
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
                 if not await self._told(going, "sqlite.committing"):
@@ -147,17 +147,13 @@ class Leader:
                     await transaction.commit()
                     self.batch_count += 1
         except StoreInDoubt as error:
-            await self._reopen()
+            await self._log.reopen()
             results = [await self._looked_up(one, error) for one in results]
             rows = [one for one in results if isinstance(one, RedoRow)]
         self._decide(batch, results)
         if rows:
             self._log.committed(rows[-1])
         return rows
-
-    async def _append(self, transaction: WriteTransaction, batch: Sequence[Attempt]) -> list[Result]:
-        applied = min((applier.applied for applier in self._appliers), default=0)
-        return await self._log.append(transaction, [attempt.unit for attempt in batch], applied)
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
         """Tell the phase of each; False when one of them was abandoned meanwhile."""
@@ -179,12 +175,6 @@ class Leader:
         for attempt in batch:
             reason = f"{type(why).__name__}: {why}" if isinstance(why, BaseException) else why.reason  # type: ignore[union-attr]  # never Committed
             attempt.decide(InDoubt(reason=reason) if attempt.handed_over else Aborted(reason=reason))
-
-    async def _reopen(self) -> None:
-        """Close SQLite and open it again, for as long as that takes. Raises Fenced."""
-        async for attempt in policies.sqlite_reopen():
-            with attempt:
-                await self._sqlite.reopen(self._log.take_over)
 
     async def _looked_up(self, result: Result, doubt: StoreInDoubt) -> Result:
         """Say what became of a row whose COMMIT failed, now that the log was read anew."""

@@ -20,8 +20,9 @@ from chaos.stores import policies
 from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Acknowledge, Coordinator
+from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.naive import NaiveCoordinator, set_up_naive
-from chaos.transactions.secondaries import GraphSecondary, RedisSecondary
+from chaos.transactions.secondaries import RedisSecondary
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Site, SiteConfig
 from chaos.workload.base import Genesis
@@ -90,8 +91,10 @@ async def open(  # noqa: A001  # used as transactions.open, like its namesakes
     else:
         log = CommitLog(stores.sqlite)
         await _create(stores, log, schema)
-        stores.graph.can_rebuild = lambda: log.complete
-        secondaries = (RedisSecondary(stores.redis_applier, schema, log), GraphSecondary(stores.graph, schema, log))
+        secondaries = (
+            RedisSecondary(stores.redis_applier, schema, log, site),
+            GraphSecondary(stores.graph, schema, log, site),
+        )
         appliers = [Applier(secondary, log, site) for secondary in secondaries]
         coordinator = Coordinator(stores, log, appliers, site, acknowledge=acknowledge)
     try:

@@ -164,7 +164,7 @@ class NaiveSystem:
         try:
             async with asyncio.timeout(request.deadline_s):
                 await self._site.phase("begin", request.token)
-                await self._workload.perform(unit, request.spec)
+                reads = await self._workload.perform(unit, request.spec)
                 await self._site.phase("buffered", request.token)
                 await self._commit_in_turn(unit, done)
         except WorkRefused as error:
@@ -173,7 +173,7 @@ class NaiveSystem:
             return await self._compensate(request, done, str(error) or "the deadline passed")
         await self._site.phase("acknowledged", request.token)
         self._count += 1
-        return Committed(csn=self._count)
+        return Committed(csn=self._count, reads=reads)
 
     async def recover(self, in_doubt: Sequence[str]) -> Mapping[str, Resolution]:
         """Believe SQLite: a transfer that is there is called committed, any other aborted."""

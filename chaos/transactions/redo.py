@@ -11,9 +11,10 @@ import msgspec
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.transactions.applier import Applier
-from chaos.transactions.commit_log import COLLECT_EVERY, RETAINED_ROWS, CommitLog
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Coordinator
-from chaos.transactions.secondaries import GraphSecondary, RedisSecondary, Secondary, refused
+from chaos.transactions.graph_secondary import GraphSecondary
+from chaos.transactions.secondaries import RedisSecondary, Secondary, refused
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Resolution, Site
 from chaos.workload import Workload, load
@@ -30,8 +31,7 @@ class RedoSystem:
     """
 
     synchronous: str | None = None
-    retained_rows = RETAINED_ROWS
-    collect_every = COLLECT_EVERY
+    commit_log = CommitLog
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
 
@@ -49,15 +49,15 @@ class RedoSystem:
         log = CommitLog(stores.sqlite)
         schema = tuple((sql, ()) for sql in genesis.sqlite_schema)
         try:
-            stores.graph.open()  # first, since its process takes longest to start
             await stores.sqlite.open()
             await log.create((*schema, *genesis.rows.sqlite))
+            await log.take_over()
+            redis = RedisSecondary(stores.redis_applier, genesis, log, site)
+            graph = GraphSecondary(stores.graph, genesis, log, site)
+            stores.graph.open()
             await stores.graph.wait_ready(_SET_UP_S)
-            for secondary in (
-                RedisSecondary(stores.redis_applier, genesis, log),
-                GraphSecondary(stores.graph, genesis, log),
-            ):
-                await secondary.applied()
+            await redis.applied()
+            await graph.close()
         finally:
             await stores.close()
 
@@ -66,11 +66,10 @@ class RedoSystem:
         self._workload = load(site.config.workload)
         genesis = self._workload.genesis()
         stores = Stores(site, synchronous=self.synchronous)
-        log = CommitLog(stores.sqlite, retained_rows=self.retained_rows, collect_every=self.collect_every)
-        stores.graph.can_rebuild = lambda: log.complete
+        log = self.commit_log(stores.sqlite)
         secondaries: tuple[Secondary, ...] = (
-            self.redis_secondary(stores.redis_applier, genesis, log),
-            self.graph_secondary(stores.graph, genesis, log),
+            self.redis_secondary(stores.redis_applier, genesis, log, site),
+            self.graph_secondary(stores.graph, genesis, log, site),
         )
         appliers = [Applier(secondary, log, site) for secondary in secondaries]
         self._stores = stores
@@ -87,13 +86,13 @@ class RedoSystem:
         assert self._workload is not None
         try:
             async with self._coordinator.transaction(deadline_s=request.deadline_s, token=request.token) as unit:
-                await self._workload.perform(unit, request.spec)
+                reads = await self._workload.perform(unit, request.spec)
         except (WorkRefused, TransactionAborted) as error:
             return Aborted(reason=str(error))
         except TransactionInDoubt as error:
             return InDoubt(reason=str(error))
         assert unit.csn is not None
-        return Committed(csn=unit.csn, applied=unit.applied)
+        return Committed(csn=unit.csn, applied=unit.applied, reads=reads)
 
     async def recover(self, in_doubt: Sequence[str]) -> Mapping[str, Resolution]:
         """Bring the stores up to the log, waiting a few seconds at most, and look up the tokens."""

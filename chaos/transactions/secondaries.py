@@ -12,14 +12,18 @@ from typing import Any, Protocol
 
 import msgspec
 
-from chaos.errors import StoreError, StoreUnavailable
-from chaos.stores.graph import GraphRejected, GraphStore
+from chaos.errors import StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
+from chaos.transactions import redis_base
 from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
 
 APPLIED_KEY = "chaos:applied"
 REFUSED_KEY = "chaos:refused"
+BASE_EVERY = 2000
+"""Transactions from one base to the next; applying them again takes about a second."""
+
 _FIRST_ROWS = "first-rows"
 """What stands in the place of a token when the server refuses a part of the first rows."""
 
@@ -99,35 +103,89 @@ class Secondary(Protocol):
         Raises StoreUnavailable, or StoreInDoubt when some may have been applied: ask for the number then.
         """
 
+    async def close(self) -> None:
+        """Note what the next process should know. Raises StoreError or Fenced."""
+
 
 class RedisSecondary:
-    """Redis: one script for each batch."""
+    """Redis: one script for each batch.
+
+    What a server has read from its own file is not relied upon: after a loss of power the file may be short, or have
+    holes that the server does not see. The log names the server process whose memory comes from the log; any other
+    is emptied and filled again.
+    """
 
     name = "redis"
     script = APPLY
     batch_max = BATCH_MAX
+    base_every = BASE_EVERY
 
-    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
         """Follow `log` with `store`, a client of the applier's own, so that readers cannot starve it."""
         self.store = store
         self.log = log
         self._genesis = genesis
+        self._site = site
+        self._trusted: str | None = None
+        self._next_base: int | None = None
 
     async def applied(self) -> int:
-        """Ask for the number; a server that has lost everything starts again from the first rows."""
-        value = await self.store.execute("GET", APPLIED_KEY)
-        if value is not None:
-            return int(value)
-        commands = [[str(part) for part in command] for command in self._genesis.rows.redis]
-        rows = _json([["0", "0", _FIRST_ROWS, commands]])
-        await self.store.evaluate(_SEED, (APPLIED_KEY, REFUSED_KEY), (rows,))
-        return 0
+        """Ask for the number; a server that is new, or that has lost it, is filled first."""
+        process = await self._process()
+        if self._trusted is None:
+            self._trusted = await self.log.trusted(self.name)
+        value = await self.store.execute("GET", APPLIED_KEY) if process == self._trusted else None
+        return int(value) if value is not None else await self._fill(process)
 
     async def apply(self, rows: Sequence[RedoRow]) -> bool:
-        """Run the script with the commands of all the transactions."""
+        """Run the script with the commands of all the transactions; now and then make a base."""
         text = _json([[str(row.csn), str(row.previous), row.token, row.writes.redis] for row in rows])
         outcome = await self.store.evaluate(self.script, (APPLIED_KEY, REFUSED_KEY), (text,))
+        if outcome != "gap":
+            await self._make_base_if_due(rows[-1].csn)
         return bool(outcome != "gap")
+
+    async def close(self) -> None:
+        """Nothing: the process is trusted for as long as it lives."""
+
+    async def _process(self) -> str:
+        """Return what names the server's process: another one has another name (INFO, run_id)."""
+        info: str = await self.store.execute("INFO", "server")
+        return next(line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("run_id:"))
+
+    async def _fill(self, process: str) -> int:
+        """Empty the server, give it the newest base or the first rows, then trust it; return the number it is at.
+
+        The number comes last, so a server that is filled in part has none, and is filled again.
+        """
+        csn, content = (await self.log.beginnings(self.name))[0]
+        told = self.log.last_csn > 0
+        if told:
+            await self._site.phase("redis.rebuilding", None, self.name)
+        commands = msgspec.json.decode(content) if content is not None else self._genesis.rows.redis
+        for part, final in redis_base.parts([[str(word) for word in command] for command in commands]):
+            if final:
+                rows = _json([[str(csn), "0", _FIRST_ROWS, part]])
+                await self.store.evaluate(APPLY_UNCHECKED, (APPLIED_KEY, REFUSED_KEY), (rows,))
+            else:
+                await self.store.evaluate(redis_base.PART, (APPLIED_KEY,), (_json(part),))
+        if await self._process() != process:
+            raise StoreUnavailable(self.name, "the server was replaced while it was filled")
+        await self.log.trust(self.name, process)
+        self._trusted = process
+        if told:
+            await self._site.phase("redis.rebuilt", None, self.name)
+        return csn
+
+    async def _make_base_if_due(self, csn: int) -> None:
+        if self._next_base is None:
+            self._next_base = (await self.log.beginnings(self.name))[0][0] + self.base_every
+        if csn < self._next_base:
+            return
+        self._next_base = csn + self.base_every  # before trying: one that fails is not tried at each transaction
+        applied, commands = await redis_base.dump(self.store, APPLIED_KEY)
+        self._next_base = csn + max(self.base_every, len(commands))
+        await self.log.add_base(self.name, applied, _json(commands))
 
 
 async def refused(store: RedisStore) -> dict[str, list[str]]:
@@ -138,82 +196,3 @@ async def refused(store: RedisStore) -> dict[str, list[str]]:
         token, _, number = field.rpartition(" ")
         found[token].append(f"command {number}: {error}")
     return dict(found)
-
-
-class GraphSecondary:
-    """The graph: one transaction for each batch.
-
-    An error of any kind undoes the whole batch, so its rows are then sent one by one. A row that the engine refuses
-    alone, several times over and in the same words, will never be taken: that is noted in the log, and the graph
-    goes on without it.
-    """
-
-    name = "graph"
-    checked = True
-    refusals_max = 3
-
-    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
-        """Follow `log` with `store`; the log is also asked how much there should be."""
-        self.store = store
-        self.log = log
-        self._genesis = genesis
-        self._verified = 0
-        self._alone_up_to = 0
-        self._next = 1
-        self._blamed: tuple[int, str, int] = (0, "", 0)
-        self._refused: set[int] | None = None
-
-    @property
-    def batch_max(self) -> int:
-        """One while the rows of a batch that failed are tried each by itself."""
-        return 1 if self._next <= self._alone_up_to else BATCH_MAX
-
-    async def applied(self) -> int:
-        """Ask for the number; after each start of the engine also check that nothing below it is missing.
-
-        A damaged log that the engine accepts silently shows as a hole in the numbers. As long as the commit
-        log goes back to the first transaction, a file with holes is set aside and made again.
-        """
-        state = await self.store.wait_ready(1.0)
-        applied = await self.store.applied()
-        if applied is None:
-            await self.store.seed(self._genesis.graph_schema, self._genesis.rows.graph)
-            return 0
-        if state.generation != self._verified:
-            if state.applied is not None:
-                await self.verify(state.applied, state.count)
-            self._verified = state.generation
-        return applied
-
-    async def verify(self, applied: int, count: int) -> None:
-        """Set the file aside when some of the `count` marks up to `applied` are missing. Raises StoreUnavailable."""
-        expected = 1 + await self.log.count_up_to(applied)  # one more: number 0 of the first rows
-        if count < expected and self.log.complete:
-            await self.store.set_aside()
-            raise StoreUnavailable(self.name, f"count={count} transactions up to csn={applied}, not {expected}")
-
-    async def apply(self, rows: Sequence[RedoRow]) -> bool:
-        """Run the statements of all the transactions and their marks in one transaction of the graph."""
-        if self._refused is None:
-            self._refused = set(await self.log.refusals(self.name))
-        told = [
-            (row.csn, row.previous, row.token, () if row.csn in self._refused else row.writes.graph) for row in rows
-        ]
-        try:
-            outcome = await self.store.apply_all(told, checked=self.checked)
-        except StoreError as error:
-            self._alone_up_to = max(self._alone_up_to, rows[-1].csn)
-            if len(rows) == 1 and isinstance(error, GraphRejected):
-                await self._blame(rows[0], str(error))
-            raise
-        self._next = rows[-1].csn + 1
-        return outcome != "gap"
-
-    async def _blame(self, row: RedoRow, error: str) -> None:
-        """Count how often the engine has refused this row in these words; when that is enough, give its part up."""
-        csn, text, count = self._blamed
-        count = count + 1 if (csn, text) == (row.csn, error) else 1
-        self._blamed = (row.csn, error, count)
-        if count >= self.refusals_max and self._refused is not None:
-            await self.log.refuse(self.name, row, error)
-            self._refused.add(row.csn)

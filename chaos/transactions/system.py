@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from chaos.history.model import StoreImage
+from chaos.history.model import Read, StoreImage
 
 Resolution = Literal["committed", "aborted"]
 
@@ -69,10 +69,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
-    """Durable and decided. `applied` False: a store is still behind and will be brought up by recovery."""
+    """Durable and decided. `applied` False: a store is still behind and will be brought up by recovery.
+
+    reads: what the workload's body read, for checks of isolation; a system that does not tell is not judged by them.
+    """
 
     csn: int
     applied: bool = True
+    reads: Sequence[Read] = ()
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True, tag="aborted"):

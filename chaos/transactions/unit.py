@@ -19,6 +19,32 @@ REPLAYABLE_COMMANDS = frozenset(
 """Redis commands whose effect depends only on their arguments and the data, so that a replay repeats it."""
 
 
+READING_COMMANDS = frozenset(
+    {
+        "GET",
+        "MGET",
+        "STRLEN",
+        "EXISTS",
+        "TYPE",
+        "LRANGE",
+        "LLEN",
+        "LINDEX",
+        "SMEMBERS",
+        "SISMEMBER",
+        "SCARD",
+        "HGET",
+        "HMGET",
+        "HGETALL",
+        "HLEN",
+        "HEXISTS",
+        "ZRANGE",
+        "ZSCORE",
+        "ZCARD",
+    }
+)
+"""Redis commands that read the keys they name, and nothing else."""
+
+
 class SQLiteHandle:
     """SQLite inside a transaction."""
 
@@ -52,8 +78,17 @@ class RedisHandle:
 
     async def get(self, key: str) -> str | None:
         """Read a key now; it may be older than what SQLite holds. Raises StoreUnavailable or StoreInDoubt."""
-        value: str | None = await self._store.execute("GET", key)
+        value: str | None = await self.read("GET", key)
         return value
+
+    async def read(self, name: str, *arguments: str | int) -> Any:
+        """Run a reading command now; what it finds may be older than what SQLite holds.
+
+        Raises ValueError for a command that is not in `READING_COMMANDS`, StoreUnavailable or StoreInDoubt.
+        """
+        if name not in READING_COMMANDS:
+            raise ValueError(f"command={name!r} must be one of {', '.join(sorted(READING_COMMANDS))}")
+        return await self._store.execute(name, *arguments)
 
 
 class GraphHandle:

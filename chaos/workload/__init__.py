@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from chaos.workload.appends import Appends
 from chaos.workload.base import Workload
+from chaos.workload.links import Links
+from chaos.workload.on_call import OnCall
+from chaos.workload.registers import Registers
+from chaos.workload.registration import Registration
+from chaos.workload.shape import kind_of
+from chaos.workload.tallies import Counters, Sets
 from chaos.workload.transfers import Transfers
 
-__all__ = ["KINDS", "Transfers", "Workload", "load"]
+__all__ = [
+    "KINDS",
+    "Appends",
+    "Counters",
+    "Links",
+    "OnCall",
+    "Registers",
+    "Registration",
+    "Sets",
+    "Transfers",
+    "Workload",
+    "load",
+]
 
-_KINDS = {"transfers": Transfers.from_config}
+_CLASSES = (Appends, Counters, Links, OnCall, Registers, Registration, Sets, Transfers)
+_BY_KIND = {kind_of(workload): workload for workload in _CLASSES}
 
-KINDS = tuple(_KINDS)
+KINDS = tuple(_BY_KIND)
 """What `to_config()["kind"]` may be."""
 
 
 def load(config: Mapping[str, Any]) -> Workload:
     """Make the workload that `to_config` described. Raises KeyError for an unknown kind."""
-    return _KINDS[config["kind"]](config)
+    workload: Workload = _BY_KIND[config["kind"]].from_config(config)
+    return workload

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 from chaos._declare import Duration
-from chaos.history.model import StoreImage
+from chaos.history.model import Read, StoreImage
 
 Statement = tuple[str, Mapping[str, Any]]
 
@@ -39,6 +39,9 @@ class KeyValueHandle(Protocol):
 
     async def get(self, key: str) -> str | None:
         """Read a key now; None when it does not exist."""
+
+    async def read(self, name: str, *arguments: str | int) -> Any:
+        """Run a reading command now. Raises ValueError for a command that is not known to read only."""
 
 
 class GraphHandle(Protocol):
@@ -124,6 +127,10 @@ class Workload(Protocol):
         """Transactions per second over all clients."""
 
     @property
+    def arrivals(self) -> str:
+        """Either "closed" or "open"; see `chaos.workload.shape.Shape`."""
+
+    @property
     def seconds(self) -> Duration:
         """How long the load lasts: seconds, or text such as "5s"."""
 
@@ -143,8 +150,11 @@ class Workload(Protocol):
     def genesis(self) -> Genesis:
         """Return schema and first rows of each store."""
 
-    async def perform(self, txn: UnitOfWork, spec: Mapping[str, Any]) -> None:
-        """Read what is needed and buffer the writes of the transaction `spec`. Raises WorkRefused."""
+    async def perform(self, txn: UnitOfWork, spec: Mapping[str, Any]) -> Sequence[Read]:
+        """Read what is needed and buffer the writes of the transaction `spec`; return what was read, for the checks.
+
+        An empty answer keeps the transaction out of checks of isolation. Raises WorkRefused.
+        """
 
     def undo(self, token: str, spec: Mapping[str, Any]) -> Writes:
         """Return the writes that take the transaction back, for a coordinator that compensates."""

@@ -9,20 +9,19 @@ corrupts itself when updates are rolled back.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from chaos._declare import Declared, Duration, seconds
 from chaos.errors import Problem
-from chaos.history.model import StoreImage
+from chaos.history.model import Read, StoreImage
 from chaos.workload.base import Genesis, Graph, KeyValue, Relational, UnitOfWork, WorkRefused, Writes
+from chaos.workload.shape import Shape
+from chaos.workload.trace import READ_BACK_S, by_token, named, whole_number
 
 _AMOUNT_MAX = 10
 _LIMIT = 50
-_READ_BACK_S = 10.0
 _MARKS = "marks"
 
 _SQLITE_SCHEMA = (
@@ -41,56 +40,24 @@ _SENT = (
 )
 
 
-@dataclass(frozen=True)
-class Transfers(Declared):
+@dataclass(frozen=True, kw_only=True)
+class Transfers(Shape):
     """Transfers between `accounts` accounts that start with `initial` each.
 
-    clients: logical processes, each with one transaction at a time. rate: transactions per second over all
-    clients. seconds: how long the load lasts. deadline: what a transaction may take. reads_redis: about half
-    of the transactions first read a limit from Redis, and so cannot happen while Redis is away.
+    reads_redis: about half of the transactions first read a limit from Redis, and so cannot happen while Redis is
+    away. The rest of the parameters are those of every load.
     """
 
     accounts: int = 16
-    clients: int = 4
-    rate: float = 60
-    seconds: Duration = 10
-    deadline: Duration = "1s"
     initial: int = 100
     reads_redis: bool = True
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds that each transaction may take."""
-        return seconds(self.deadline)
 
     def problems(self) -> Iterator[Problem]:
         """Yield every parameter that is out of range."""
         yield from self.bad_count("accounts", 2, 10_000)
-        yield from self.bad_count("clients", 1, 256)
-        yield from self.bad_number("rate", 0.1, 10_000)
-        yield from self.bad_duration("seconds", low_s=0.1, high_s=86_400)
-        yield from self.bad_duration("deadline", low_s=0.01, high_s=60)
+        yield from super().problems()
         yield from self.bad_count("initial", 0, 1_000_000_000)
         yield from self.bad_flag("reads_redis")
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the parameters as plain JSON values, times in seconds."""
-        return {
-            "kind": "transfers",
-            "accounts": self.accounts,
-            "clients": self.clients,
-            "rate": self.rate,
-            "seconds": seconds(self.seconds),
-            "deadline_s": self.deadline_s,
-            "initial": self.initial,
-            "reads_redis": self.reads_redis,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Transfers:
-        """Make the workload that `to_config` described; further keys are ignored."""
-        names = ("accounts", "clients", "rate", "seconds", "initial", "reads_redis")
-        return cls(deadline=config["deadline_s"], **{name: config[name] for name in names})
 
     def draw(self, rng: Random, token: str, process: int, ordinal: int) -> dict[str, Any]:
         """Draw two different accounts and an amount of 1 to 10; the mark reads "source>target:amount"."""
@@ -121,7 +88,7 @@ class Transfers(Declared):
             ),
         )
 
-    async def perform(self, txn: UnitOfWork, spec: Mapping[str, Any]) -> None:
+    async def perform(self, txn: UnitOfWork, spec: Mapping[str, Any]) -> Sequence[Read]:
         """Check the limit and the balance, then buffer one trace and two balances per store.
 
         Raises WorkRefused when there is too little money or the amount exceeds the limit. The constraint on the
@@ -143,6 +110,7 @@ class Transfers(Declared):
         txn.redis.command("RPUSH", _MARKS, f"{txn.token} {mark}")
         parameters = {"source": source, "target": target, "token": txn.token, "mark": mark, "amount": amount}
         txn.graph.execute(_SENT, parameters)
+        return ()
 
     def undo(self, token: str, spec: Mapping[str, Any]) -> Writes:
         """Return the opposite of what `perform` wrote."""
@@ -165,46 +133,29 @@ class Transfers(Declared):
         """Read the transfers and the balances."""
         pairs = await store.fetch("SELECT token, mark FROM transfers ORDER BY rowid")
         balances = await store.fetch("SELECT id, balance FROM accounts ORDER BY id")
-        return StoreImage(marks=_by_token(pairs), counters=self._counters(dict(balances)))
+        return StoreImage(marks=by_token(pairs), counters=self._counters(dict(balances)))
 
     async def image_redis(self, store: KeyValue) -> StoreImage:
         """Read the list of marks and the balances; what is of another type counts as lost."""
         listed = await store.execute("TYPE", _MARKS) == "list"
         entries: list[str] = await store.execute("LRANGE", _MARKS, 0, -1) if listed else []
         values: list[str | None] = await store.execute("MGET", *(f"balance:{n}" for n in range(self.accounts)))
-        marks = _by_token(entry.partition(" ")[::2] for entry in entries)
-        return StoreImage(marks=marks, counters=self._counters(dict(enumerate(map(_whole_number, values)))))
+        marks = by_token(entry.partition(" ")[::2] for entry in entries)
+        return StoreImage(marks=marks, counters=self._counters(dict(enumerate(map(whole_number, values)))))
 
     async def image_graph(self, store: Graph) -> StoreImage:
         """Read the edges; each balance is the initial one and the sum over the account's edges."""
-        accounts = await store.query("MATCH (a:Account) RETURN a.id", timeout_s=_READ_BACK_S)
+        accounts = await store.query("MATCH (a:Account) RETURN a.id", timeout_s=READ_BACK_S)
         edges = await store.query(
             "MATCH (a:Account)-[s:SENT]->(b:Account) RETURN a.id, b.id, s.amount, s.token, s.mark",
-            timeout_s=_READ_BACK_S,
+            timeout_s=READ_BACK_S,
         )
         balances = {number: self.initial for (number,) in sorted(accounts)}
         for source, target, amount, _, _ in edges:
             balances[source] -= amount
             balances[target] += amount
-        marks = _by_token((token, mark) for *_, token, mark in sorted(edges, key=lambda edge: str(edge[3])))
+        marks = by_token((token, mark) for *_, token, mark in sorted(edges, key=lambda edge: str(edge[3])))
         return StoreImage(marks=marks, counters=self._counters(balances))
 
     def _counters(self, balances: Mapping[int, int | None]) -> dict[str, int | None]:
-        """Name the balance of every account, None where the store has none: a lost account must not go unseen."""
-        return {f"balance:{n}": balances.get(n) for n in range(self.accounts)}
-
-
-def _whole_number(text: str | None) -> int | None:
-    """Return the number that a key holds; None when it holds none."""
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None
-
-
-def _by_token(pairs: Iterable[Iterable[str]]) -> dict[str, list[str]]:
-    """Gather the marks of each token; twice in the list when found twice."""
-    marks: defaultdict[str, list[str]] = defaultdict(list)
-    for token, mark in pairs:
-        marks[token].append(mark)
-    return dict(marks)
+        return named(balances, "balance", self.accounts)

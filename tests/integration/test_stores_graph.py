@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos._channel import ChannelClosed, RemoteError
 from chaos.errors import HarnessError, StoreInDoubt, StoreUnavailable
-from chaos.stores.graph import GraphStore, _tells_damage
+from chaos.stores.graph import GraphStore
 
 SCHEMA = ("CREATE NODE TABLE IF NOT EXISTS Thing(id INT64, PRIMARY KEY(id))",)
 MAKE = "CREATE (:Thing {id: $id})"
@@ -156,14 +155,6 @@ async def test_a_cancelled_request_does_no_harm(store: GraphStore) -> None:
     assert await store.query("RETURN $n", {"n": 99}) == [[99]]
 
 
-async def test_setting_aside_starts_an_empty_database(store: GraphStore, tmp_path: Path) -> None:
-    """The old files are kept in a folder, and the new database knows nothing."""
-    await store.set_aside()
-    await store.wait_ready(20)
-    assert await store.applied() is None
-    assert list((tmp_path / "broken-1").iterdir())
-
-
 async def test_closing_ends_the_child(store: GraphStore) -> None:
     """After close the process is gone and reaped, and requests are refused at once."""
     pid = store.pids[-1]  # type: ignore[attr-defined]
@@ -222,39 +213,3 @@ async def test_the_death_of_the_supervisor_is_told(tmp_path: Path, engine: str) 
             os.kill(pids[0], 0)
     finally:
         await store.close()
-
-
-async def test_a_log_without_its_database_is_set_aside(make: Maker, tmp_path: Path) -> None:
-    """A loss of power may take the database by name and leave its log; what can be made again is begun anew."""
-    store = make()
-    store.open()
-    await store.wait_ready(20)
-    await store.seed(SCHEMA, [(MAKE, {"id": 0})])
-    await store.apply(1, 0, "t1", [(MAKE, {"id": 1})])
-    os.kill(store.pids[-1], signal.SIGKILL)  # type: ignore[attr-defined]
-    await store.close()
-    (tmp_path / "graph.db").unlink()
-    assert (tmp_path / "graph.db.wal").exists()
-    again = make(can_rebuild=lambda: True)
-    again.open()
-    assert (await again.wait_ready(20)).applied is None
-    await again.seed(SCHEMA, [(MAKE, {"id": 0})])
-    assert await things(again) == [0]
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "damage"),
-    [
-        (RemoteError("Broken", "IndexError: unordered_map::at"), 86, True),
-        (RemoteError("Broken", "RuntimeError: Checksum verification failed"), 86, True),
-        (RemoteError("Broken", "RuntimeError: IO exception: Could not set lock on file"), 86, False),
-        (RemoteError("Broken", "OSError: No space left on device"), 86, False),
-        (RemoteError("Refused", "unknown request"), None, False),
-        (ChannelClosed("gone"), -signal.SIGSEGV, True),
-        (ChannelClosed("gone"), -signal.SIGKILL, False),
-        (TimeoutError(), None, False),
-    ],
-)
-def test_what_counts_as_damage(error: Exception, status: int | None, damage: bool) -> None:
-    """Whatever an engine says of its files, and its crashes; not what lies around them, and not our own kill."""
-    assert _tells_damage(error, status) is damage

@@ -2,7 +2,9 @@
 
 NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
 LazyFsync    the commit log is synced at checkpoints only, which a killed process never shows
-EagerPurge   rows of the commit log go as soon as the stores have answered, not when they have synced
+EagerPurge   rows of the commit log go as soon as the stores have answered, not when something else holds them durably
+TrustingGraph  what the engine left behind is opened again, however it ended
+TrustingRedis  what the server reads from its own file is believed, holes or not
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
 """
@@ -15,9 +17,13 @@ import msgspec
 
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
+from chaos.stores.sqlite import WriteTransaction
 from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
-from chaos.transactions.secondaries import APPLY_UNCHECKED, GraphSecondary, RedisSecondary
+from chaos.transactions.secondaries import APPLIED_KEY, APPLY_UNCHECKED, RedisSecondary
+from chaos.transactions.system import Site
+from chaos.transactions.unit import Transaction
 from chaos.workload.base import Genesis
 
 
@@ -33,18 +39,48 @@ class LazyFsync(RedoSystem):
     synchronous = "NORMAL"
 
 
+class _PurgingLog(CommitLog):
+    async def append(self, transaction: WriteTransaction, unit: Transaction) -> RedoRow:
+        row = await super().append(transaction, unit)
+        await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
+        return row
+
+
 class EagerPurge(RedoSystem):
-    """What every store has applied is purged from the log at once, durable there or not."""
+    """What a store has applied is purged from the log at the next commit, durable there or not."""
 
-    retained_rows = 0
-    collect_every = 1
+    commit_log = _PurgingLog
 
 
-class _BelievingRedis(RedisSecondary):
+class _TrustingGraph(GraphSecondary):
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
+        store.recovery = None
+
+
+class TrustingGraph(RedoSystem):
+    """The graph's files are opened as they are, and followed from the number that they tell."""
+
+    graph_secondary = _TrustingGraph
+
+
+class _TrustingRedis(RedisSecondary):
+    async def applied(self) -> int:
+        value = await self.store.execute("GET", APPLIED_KEY)
+        return int(value) if value is not None else await super().applied()
+
+
+class TrustingRedis(RedoSystem):
+    """A server that tells a number is believed to have everything up to it."""
+
+    redis_secondary = _TrustingRedis
+
+
+class _BelievingRedis(_TrustingRedis):
     """Takes the end of the log at the start for what Redis has."""
 
-    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
-        super().__init__(store, genesis, log)
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
         self.believed: int | None = None
 
     async def applied(self) -> int:
@@ -56,11 +92,11 @@ class _BelievingRedis(RedisSecondary):
         return await super().apply([msgspec.structs.replace(row, previous=0) for row in rows])
 
 
-class _BelievingGraph(GraphSecondary):
+class _BelievingGraph(_TrustingGraph):
     """Takes the end of the log at the start for what the graph has."""
 
-    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
-        super().__init__(store, genesis, log)
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
         self.believed: int | None = None
 
     async def applied(self) -> int:
@@ -70,9 +106,6 @@ class _BelievingGraph(GraphSecondary):
 
     async def apply(self, rows: Sequence[RedoRow]) -> bool:
         return await super().apply([msgspec.structs.replace(row, previous=0) for row in rows])
-
-    async def verify(self, applied: int, count: int) -> None:
-        """Holes are what this bug leaves; it must not see them."""
 
 
 class NoRecovery(RedoSystem):
@@ -87,8 +120,8 @@ class _RepeatingRedis(RedisSecondary):
 
     script = APPLY_UNCHECKED
 
-    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog) -> None:
-        super().__init__(store, genesis, log)
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
         self.last: int | None = None
 
     async def applied(self) -> int:
@@ -107,8 +140,8 @@ class _RepeatingGraph(GraphSecondary):
 
     checked = False
 
-    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog) -> None:
-        super().__init__(store, genesis, log)
+    def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
         self.last: int | None = None
 
     async def applied(self) -> int:

@@ -204,7 +204,8 @@ async def test_a_duplicated_apply_is_a_no_op(place: Place) -> None:
     """Sending a transaction to Redis and the graph again, late, changes neither."""
     from chaos.stores.graph import GraphStore
     from chaos.transactions.commit_log import CommitLog
-    from chaos.transactions.secondaries import GraphSecondary, RedisSecondary
+    from chaos.transactions.graph_secondary import GraphSecondary
+    from chaos.transactions.secondaries import RedisSecondary
 
     await place.set_up()
     system = await place.open()
@@ -217,9 +218,10 @@ async def test_a_duplicated_apply_is_a_no_op(place: Place) -> None:
     rows = await log.after(0)
     graph: GraphStore = stores.graph
     redis: RedisStore = stores.redis_applier
+    site = place.site()
     for row in rows:
-        assert await RedisSecondary(redis, genesis, log).apply([row])
-        assert await GraphSecondary(graph, genesis, log).apply([row])
+        assert await RedisSecondary(redis, genesis, log, site).apply([row])
+        assert await GraphSecondary(graph, genesis, log, site).apply([row])
     assert faults(await system.read_back(), requests, {}) == []
 
 

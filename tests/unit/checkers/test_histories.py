@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from chaos.checkers import by_name, standard
+from chaos.checkers import by_name, known
 from chaos.checkers.model import Context
 from chaos.history.reader import read
 
@@ -28,5 +28,5 @@ def test_the_check_gives_the_verdict_of_the_folder(path: Path) -> None:
 def test_every_check_has_histories_of_every_verdict() -> None:
     """No check goes without a case for each verdict that it can give."""
     present = {path.parts[-3:-1] for path in FILES}
-    wanted = {(check.name, valid) for check in standard() for valid in ("valid", "invalid", "unknown")}
+    wanted = {(check.name, valid) for check in known() for valid in ("valid", "invalid", "unknown")}
     assert present == wanted - {("landed", "invalid")}

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from chaos.errors import ChaosError
+from chaos.errors import ChaosError, StoreInDoubt, StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
-from chaos.stores.sqlite import SQLiteStore
+from chaos.stores.sqlite import SQLiteStore, WriteTransaction
 from chaos.transactions.commit_log import AlreadyCommitted, CommitLog, Fenced, RedoRow
 from chaos.transactions.unit import Transaction
 
@@ -18,10 +18,10 @@ Opened = tuple[SQLiteStore, CommitLog]
 
 @pytest.fixture
 async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
-    """A store with an empty commit log that keeps 5 rows at least."""
+    """A store with an empty commit log."""
     store = SQLiteStore(tmp_path)
     await store.open()
-    log = CommitLog(store, retained_rows=5)
+    log = CommitLog(store)
     await log.create([])
     await log.take_over()
     yield store, log
@@ -35,11 +35,11 @@ def unit(tmp_path: Path, token: str) -> Transaction:
     return made
 
 
-async def append(opened: Opened, tmp_path: Path, token: str, applied: int = 0) -> RedoRow:
+async def append(opened: Opened, tmp_path: Path, token: str) -> RedoRow:
     """Commit one transaction."""
     store, log = opened
     async with store.write() as transaction:
-        [row] = await log.append(transaction, [unit(tmp_path, token)], applied)
+        [row] = await log.append(transaction, [unit(tmp_path, token)])
         if isinstance(row, ChaosError):
             raise row
         await transaction.commit()
@@ -94,14 +94,63 @@ async def test_a_number_that_a_store_has_seen_is_never_given_out(opened: Opened,
     assert (row.csn, row.previous) == (8, 1)
 
 
-async def test_old_rows_go_when_every_store_has_them(opened: Opened, tmp_path: Path) -> None:
-    """At every thousandth number the rows that are applied everywhere are dropped, except the newest few."""
+async def test_rows_go_when_two_bases_of_each_store_hold_them(opened: Opened, tmp_path: Path) -> None:
+    """What stores have applied purges nothing; two durable bases of every store purge the rows of the oldest."""
     _, log = opened
-    log.raise_floor(989)
-    rows: list[Any] = [await append(opened, tmp_path, f"t{n}", applied=999) for n in range(11)]
-    assert [row.csn for row in rows] == list(range(990, 1001))
-    assert [row.csn for row in await log.after(0)] == [995, 996, 997, 998, 999, 1000]
-    assert log.complete is False
-    await log.take_over()
-    assert log.complete is False
-    assert await log.csn_of("t0") == 990
+    for number in range(6):
+        await append(opened, tmp_path, f"t{number}")
+    log.raise_floor(6)
+    left = []
+    for store, csn in (("graph", 2), ("graph", 4), ("redis", 3), ("graph", 5), ("redis", 6)):
+        await log.add_base(store, csn, f"{store}-{csn}")
+        left.append([row.csn for row in await log.after(0)])
+    assert left == [[1, 2, 3, 4, 5, 6]] * 4 + [[4, 5, 6]]
+    assert await log.beginnings("graph") == [(5, "graph-5"), (4, "graph-4")]
+    assert await log.beginnings("redis") == [(6, "redis-6"), (3, "redis-3")]
+    assert await log.csn_of("t0") == 1, "outcomes are never purged"
+
+
+async def test_a_store_without_a_beginning_says_so(opened: Opened, tmp_path: Path) -> None:
+    """When rows are gone that nothing else holds, no beginning is offered: an incomplete store would look whole."""
+    store, log = opened
+    for number in range(3):
+        await append(opened, tmp_path, f"t{number}")
+    assert await log.beginnings("redis") == [(0, None)]
+    async with store.write() as transaction:
+        await transaction.execute("DELETE FROM redo WHERE csn = 1")
+        await transaction.commit()
+    with pytest.raises(StoreUnavailable, match="cannot be made anew"):
+        await log.beginnings("redis")
+
+
+async def test_a_seal_is_good_for_one_process(opened: Opened) -> None:
+    """Whoever takes over breaks the seal, and learns of it once; the owner before cannot seal any more."""
+    store, log = opened
+    await log.seal("graph", "abc")
+    second = CommitLog(store)
+    await second.take_over()
+    assert (second.take_seal("graph"), second.take_seal("graph")) == ("abc", None)
+    with pytest.raises(Fenced):
+        await log.seal("graph", "late")
+    third = CommitLog(store)
+    await third.take_over()
+    assert third.take_seal("graph") is None
+
+
+async def test_a_note_in_doubt_opens_the_store_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the commit of a note fails in doubt, the caller hears of it, and the store is usable again."""
+    store, log = opened
+
+    async def fail(transaction: WriteTransaction) -> None:
+        store.halt("planted")
+        raise StoreInDoubt("sqlite", "planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WriteTransaction, "commit", fail)
+        patched.setattr(log, "take_over", lambda: asyncio.sleep(0))
+        with pytest.raises(StoreInDoubt):
+            await log.trust("redis", "abc")
+    assert store.halted is None
+    assert await log.trusted("redis") is None
+    await log.trust("redis", "abc")
+    assert await log.trusted("redis") == "abc"
