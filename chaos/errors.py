@@ -109,7 +109,12 @@ class TransactionError(ChaosError):
 
 
 class TransactionAborted(TransactionError):
-    """The transaction took effect in no store and never will."""
+    """The transaction took effect in no store and never will. `retryable`: tried anew it may well commit."""
+
+    def __init__(self, token: str, text: str, *, retryable: bool = False) -> None:
+        """Keep the mark beside the message."""
+        self.retryable = retryable
+        super().__init__(token, text)
 
 
 class TransactionInDoubt(TransactionError):

@@ -11,7 +11,7 @@ STORES = (stores.SQLite(), stores.Redis(), stores.Graph())
 SPACING = 4
 PATIENT = (probes.PingAll("10s"), probes.Commits(within="20s"))
 
-# The request is `*9 $7 EVALSHA $40 <digest> $1 2 ...` of about 230 bytes: every byte up to the command's name,
+# The request is `*7 $7 EVALSHA $40 <digest> $1 2 ...` of about 230 bytes: every byte up to the command's name,
 # every seventeenth of the middle, and the last three.
 REQUEST_BYTES = (*range(10), *range(15, 200, 17), -3, -2, -1)
 

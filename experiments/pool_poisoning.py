@@ -81,10 +81,10 @@ EXPERIMENTS = (
         workload=workload.Transfers(accounts=16, clients=3, rate=60, seconds=6, deadline="2s"),
         schedule=(
             when.phase("acknowledged", nth=15)
-            .do(faults.OnCommand("redis", "GET", key="limits:*", at="before_reply", do=faults.Hold()))
+            .do(faults.OnCommand("redis", "EVALSHA", key="limits:*", at="before_reply", do=faults.Hold()))
             .heal(at=when.phase("acknowledged", nth=60)),
             when.phase("redis.applying", nth=70)
-            .do(faults.OnCommand("redis", "EVALSHA", at="before_reply", do=faults.Hold()))
+            .do(faults.OnCommand("redis", "EVALSHA", key="chaos:applied", at="before_reply", do=faults.Hold()))
             .heal(at=when.phase("acknowledged", nth=75)),
         ),
     ),

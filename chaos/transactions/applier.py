@@ -41,6 +41,7 @@ class Applier:
         self._log = log
         self._site = site
         self._certain = False
+        self._ceiling: int | None = None
         self._offered: deque[RedoRow] = deque()
         self._work = asyncio.Event()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, the lowest number first
@@ -76,6 +77,11 @@ class Applier:
     def offer(self, rows: Iterable[RedoRow]) -> None:
         """Hand over rows that have just become durable; they are offered in order."""
         self._offered.extend(rows)
+        self._work.set()
+
+    def stop_at(self, csn: int | None) -> None:
+        """Apply nothing beyond `csn` from now on; None: no such bound. What is under way is below it already."""
+        self._ceiling = csn
         self._work.set()
 
     def has(self, csn: int) -> bool:
@@ -145,7 +151,7 @@ class Applier:
             self._offered = deque(await self._log.after(self.applied))
         rows: list[RedoRow] = []
         for row in islice(self._offered, self._secondary.batch_max):
-            if rows and row.previous != rows[-1].csn:
+            if (rows and row.previous != rows[-1].csn) or (self._ceiling is not None and row.csn > self._ceiling):
                 break
             rows.append(row)
         return rows

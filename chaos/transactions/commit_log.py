@@ -26,6 +26,7 @@ from chaos.errors import ChaosError, StoreError, StoreInDoubt, StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.sqlite import SQLiteStore, WriteTransaction
 from chaos.stores.sqlite_calls import unavailable
+from chaos.transactions.footprint import Conflict, Validation
 from chaos.transactions.unit import Transaction
 
 FOLLOWERS = ("redis", "graph")
@@ -78,7 +79,7 @@ class RedoRow(msgspec.Struct, frozen=True, kw_only=True):
     writes: WriteSet
 
 
-Result = RedoRow | AlreadyCommitted | StoreError
+Result = RedoRow | AlreadyCommitted | Conflict | StoreError
 """What became of one transaction of a batch before its COMMIT; a StoreError: its rows were undone."""
 
 
@@ -137,16 +138,23 @@ class CommitLog:
                 with attempt:
                     await self._store.reopen(self.take_over)
 
-    async def append(self, transaction: WriteTransaction, units: Sequence[Transaction]) -> list[Result]:
+    async def append(
+        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+    ) -> list[Result]:
         """Write data, commit rows and redo rows into the open `transaction`, in one hop; the caller commits.
 
-        A unit whose rows are not allowed is undone alone. Raises Fenced, and StoreUnavailable when nothing of the
-        batch is left (BatchLost when one of the statements is to blame).
+        A unit that `validation` objects to is left out; one whose rows are not allowed is undone alone. Raises
+        Fenced, and StoreUnavailable when nothing of the batch is left (BatchLost: a statement is to blame).
         """
         entries = [(unit, write_set(unit)) for unit in units]
-        return await transaction.run(lambda connection: self._append(connection, entries))
+        return await transaction.run(lambda connection: self._append(connection, entries, validation))
 
-    def _append(self, connection: sqlite3.Connection, entries: Iterable[tuple[Transaction, WriteSet]]) -> list[Result]:
+    def _append(
+        self,
+        connection: sqlite3.Connection,
+        entries: Iterable[tuple[Transaction, WriteSet]],
+        validation: Validation | None,
+    ) -> list[Result]:
         """Do what `append` says, on the writer's thread."""
         owner, last = connection.execute(
             "SELECT (SELECT value FROM meta WHERE key = 'owner'), (SELECT max(csn) FROM commits)"
@@ -157,7 +165,7 @@ class CommitLog:
         results: list[Result] = []
         for unit, writes in entries:
             row = RedoRow(csn=max(previous, self.floor) + 1, previous=previous, token=unit.token, writes=writes)
-            result = _append_one(connection, row, unit.sqlite.writes)
+            result = _append_one(connection, row, unit, validation)
             if isinstance(result, RedoRow):
                 previous = row.csn
             results.append(result)
@@ -272,14 +280,19 @@ class CommitLog:
             raise
 
 
-def _append_one(connection: sqlite3.Connection, row: RedoRow, writes: Iterable[tuple[str, Sequence[Any]]]) -> Result:
+def _append_one(
+    connection: sqlite3.Connection, row: RedoRow, unit: Transaction, validation: Validation | None
+) -> Result:
     """Write one transaction inside a savepoint; on an error undo it. Raises BatchLost when that took all others too."""
     known = connection.execute("SELECT csn FROM commits WHERE token = ?", (row.token,)).fetchone()
     if known is not None:
         return AlreadyCommitted(row.token, known[0])
+    objection = validation.check(unit) if validation is not None else None
+    if objection is not None:
+        return objection
     connection.execute("SAVEPOINT one")
     try:
-        for sql, parameters in writes:
+        for sql, parameters in unit.sqlite.writes:
             connection.execute(sql, parameters)
         connection.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
         text = msgspec.json.encode(row.writes).decode()
@@ -291,6 +304,8 @@ def _append_one(connection: sqlite3.Connection, row: RedoRow, writes: Iterable[t
         connection.execute("RELEASE one")
         return unavailable(error)
     connection.execute("RELEASE one")
+    if validation is not None:
+        validation.accept(unit)
     return row
 
 

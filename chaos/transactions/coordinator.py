@@ -21,10 +21,13 @@ from chaos.transactions.applier import Applier, ApplierDied
 from chaos.transactions.attempt import Attempt
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.leader import Leader
+from chaos.transactions.snapshots import Snapshots
+from chaos.transactions.sql import Statements
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, Resolution, Site
 from chaos.transactions.tokens import Tokens
-from chaos.transactions.unit import Transaction
+from chaos.transactions.unit import Isolation, Transaction
+from chaos.transactions.view import Desk, SnapshotView
 
 Acknowledge = Literal["applied", "durable"]
 
@@ -42,24 +45,30 @@ class Coordinator:
         self,
         stores: Stores,
         log: CommitLog,
-        appliers: Sequence[Applier],
+        appliers: tuple[Applier, Applier],
         site: Site,
         *,
         acknowledge: Acknowledge = "applied",
     ) -> None:
-        """Put the parts together; nothing is connected or started.
+        """Put the parts together; nothing is connected or started. appliers: Redis's, then the graph's.
 
         acknowledge: "applied" answers when every store has the transaction, "durable" as soon as it is decided.
         """
         self._stores = stores
         self._sqlite: SQLiteStore = stores.sqlite
         self._log = log
-        self._appliers = tuple(appliers)
+        self._appliers = appliers
         self._site = site
         self._acknowledge = acknowledge
         self._tokens = Tokens()
         self._leader = Leader(stores.sqlite, log, appliers, self._tokens, site)
+        self._snapshots = Snapshots(stores, log, self._appliers[0], self._appliers[1])
+        self._desk = Desk(stores, self._snapshots, self._leader.window, Statements(), self._leader)
         self._closed_to_work: str | None = "recovery is not finished"
+
+    def snapshot_numbers(self) -> set[int]:
+        """Return as of which commits somebody reads just now."""
+        return self._snapshots.numbers()
 
     @property
     def sqlite_commits(self) -> int:
@@ -105,11 +114,20 @@ class Coordinator:
         return resolved
 
     @asynccontextmanager
-    async def transaction(self, *, deadline_s: float = 5.0, token: str | None = None) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        *,
+        deadline_s: float = 5.0,
+        token: str | None = None,
+        isolation: Isolation = "serializable",
+        read_only: bool = False,
+    ) -> AsyncIterator[Transaction]:
         """Run the block as one transaction and commit it on leaving; `deadline_s` covers everything.
 
         token: names the transaction, at most once for ever: asked for again it is not run but told its number. A
         caller who may have to ask what became of it after a crash gives one; None makes one up.
+        isolation: "serializable" aborts when anything that was read has changed by the commit, "snapshot" only when
+        something that is overwritten has. read_only: nothing may be written, and nothing has to be committed.
 
         Raises TransactionAborted (took effect nowhere, and never will) or TransactionInDoubt (look `token` up
         with `recover`). Afterwards `csn` and `applied` of the transaction say where it is; applied False: the
@@ -118,19 +136,22 @@ class Coordinator:
         """
         token = token or uuid4().hex
         self._admit(token)
-        unit = Transaction(token, self._sqlite, self._stores.redis, self._stores.graph)
+        stores = self._stores
+        view = SnapshotView(token, self._desk, self._appliers[0], lambda: self._log.last_csn)
+        unit = Transaction(
+            token, stores.sqlite, stores.redis, stores.graph, view=view, isolation=isolation, read_only=read_only
+        )
         attempt: Attempt | None = None
         try:
             async with asyncio.timeout(deadline_s):
                 with self._tokens.held(token):  # no await lies before this, so a `recover` asked later knows of it
-                    await self._wait_for_room(token)
+                    if not read_only:
+                        await self._wait_for_room(token)
                     await self._site.phase("begin", token)
                     yield unit
                     await self._site.phase("buffered", token)
-                    await self._site.phase("queued", token)
-                    attempt = Attempt(unit)
-                    self._leader.submit(attempt)
-                outcome = await attempt.decided()
+                    attempt = None if read_only else await self._submit(unit, view)
+                outcome = None if attempt is None else await attempt.decided()
                 if isinstance(outcome, Committed) and self._acknowledge == "applied":
                     await self._caught_up(outcome.csn)
         except TimeoutError:
@@ -145,12 +166,24 @@ class Coordinator:
             if attempt is not None:
                 attempt.abandon("cancelled before the commit")
             raise
+        finally:
+            view.close()
         await self._finish(unit, attempt)
+
+    async def _submit(self, unit: Transaction, view: SnapshotView) -> Attempt:
+        """Hand a transaction over to the leader, and its snapshot back."""
+        unit.footprint = await view.footprint(unit)
+        view.close()
+        await self._site.phase("queued", unit.token)
+        attempt = Attempt(unit)
+        self._leader.submit(attempt)
+        return attempt
 
     async def close(self) -> None:
         """Stop; commits under way get a second. What is committed but not applied is left to the next process."""
         self._closed_to_work = "closing"
         await self._leader.close(_CLOSE_S)
+        await self._snapshots.close()
         for applier in self._appliers:
             await applier.close()
         await self._stores.close()
@@ -191,8 +224,10 @@ class Coordinator:
     async def _finish(self, unit: Transaction, attempt: Attempt | None) -> None:
         """Turn the outcome into an exception, or note it in `unit`."""
         outcome = attempt.outcome if attempt is not None else None
+        if unit.read_only:
+            outcome = Committed(csn=self._log.last_csn if unit.view.csn is None else unit.view.csn)
         if isinstance(outcome, Aborted):
-            raise TransactionAborted(unit.token, outcome.reason)
+            raise TransactionAborted(unit.token, outcome.reason, retryable=outcome.retryable)
         if not isinstance(outcome, Committed):
             raise TransactionInDoubt(unit.token, outcome.reason if outcome else "the deadline passed during COMMIT")
         unit.csn = outcome.csn

@@ -19,8 +19,10 @@ from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.applier import Applier
 from chaos.transactions.attempt import Attempt
 from chaos.transactions.commit_log import AlreadyCommitted, BatchLost, CommitLog, Fenced, RedoRow, Result
+from chaos.transactions.footprint import Conflict, Validation
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Site
 from chaos.transactions.tokens import Tokens
+from chaos.transactions.window import Window
 
 BATCH_MAX = 64
 
@@ -43,9 +45,14 @@ class Leader:
         self._task: asyncio.Task[None] | None = None
         self.stopped: str | None = None
         self.batch_count = 0
+        self.still = asyncio.Lock()
+        """Whoever holds it knows that nobody commits."""
+
+        self.window = Window()
 
     def start(self) -> None:
-        """Begin to lead."""
+        """Begin to lead; what was written before is too old to be compared with."""
+        self.window.oldest = self._log.last_csn
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def submit(self, attempt: Attempt) -> None:
@@ -105,6 +112,16 @@ class Leader:
 
     async def _commit(self, batch: list[Attempt]) -> None:
         """Commit those of `batch` that are not abandoned. Raises what `_write` raises."""
+        async with self.still:
+            rows = await self._commit_rows(batch)
+        for row in rows:
+            await self._site.phase("sqlite.committed", row.token, "sqlite")
+        if rows:
+            for applier in self._appliers:
+                applier.offer(rows)
+            await self._sqlite.checkpoint_if_due()
+
+    async def _commit_rows(self, batch: list[Attempt]) -> list[RedoRow]:
         rows: list[RedoRow] | None = None
         try:
             while rows is None:
@@ -116,12 +133,7 @@ class Leader:
         finally:
             if self._sqlite.halted is not None and self.stopped is None:
                 await self._log.reopen()
-        if rows:
-            for row in rows:
-                await self._site.phase("sqlite.committed", row.token, "sqlite")
-            for applier in self._appliers:
-                applier.offer(rows)
-            await self._sqlite.checkpoint_if_due()
+        return rows or []
 
     async def _write(self, batch: list[Attempt]) -> list[RedoRow] | None:
         """Run a batch in one transaction of SQLite; return the rows that are durable, None to try again without some.
@@ -135,7 +147,8 @@ class Leader:
             async with self._sqlite.write() as transaction:
                 if not await self._told(batch, "sqlite.begun"):
                     return None
-                results = await self._log.append(transaction, [attempt.unit for attempt in batch])
+                units = [attempt.unit for attempt in batch]
+                results = await self._log.append(transaction, units, Validation(self.window))
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
                 if not await self._told(going, "sqlite.committing"):
@@ -150,9 +163,8 @@ class Leader:
             await self._log.reopen()
             results = [await self._looked_up(one, error) for one in results]
             rows = [one for one in results if isinstance(one, RedoRow)]
+        self._note(batch, results)
         self._decide(batch, results)
-        if rows:
-            self._log.committed(rows[-1])
         return rows
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
@@ -161,13 +173,19 @@ class Leader:
             await self._site.phase(phase, attempt.unit.token, "sqlite")
         return not any(attempt.abandoned for attempt in batch)
 
+    def _note(self, batch: Sequence[Attempt], results: Sequence[Result]) -> None:
+        for attempt, one in zip(batch, results, strict=True):
+            if isinstance(one, RedoRow):
+                self.window.add(one.csn, attempt.unit.footprint.writes)
+                self._log.committed(one)
+
     @staticmethod
     def _decide(batch: Sequence[Attempt], results: Sequence[Result]) -> None:
         for attempt, one in zip(batch, results, strict=True):
             if isinstance(one, RedoRow | AlreadyCommitted):
                 attempt.decide(Committed(csn=one.csn))
             else:
-                attempt.decide(Aborted(reason=str(one)))
+                attempt.decide(Aborted(reason=str(one), retryable=isinstance(one, Conflict)))
 
     @staticmethod
     def _settle(batch: Sequence[Attempt], why: BaseException | Outcome) -> None:
@@ -178,7 +196,7 @@ class Leader:
 
     async def _looked_up(self, result: Result, doubt: StoreInDoubt) -> Result:
         """Say what became of a row whose COMMIT failed, now that the log was read anew."""
-        if isinstance(result, StoreError):
+        if isinstance(result, StoreError | Conflict):
             return result
         async for attempt in policies.sqlite_reopen():
             with attempt:

@@ -91,12 +91,13 @@ async def open(  # noqa: A001  # used as transactions.open, like its namesakes
     else:
         log = CommitLog(stores.sqlite)
         await _create(stores, log, schema)
-        secondaries = (
-            RedisSecondary(stores.redis_applier, schema, log, site),
-            GraphSecondary(stores.graph, schema, log, site),
+        redis_secondary = RedisSecondary(stores.redis_applier, schema, log, site)
+        appliers = (
+            Applier(redis_secondary, log, site),
+            Applier(GraphSecondary(stores.graph, schema, log, site), log, site),
         )
-        appliers = [Applier(secondary, log, site) for secondary in secondaries]
         coordinator = Coordinator(stores, log, appliers, site, acknowledge=acknowledge)
+        redis_secondary.snapshots = coordinator.snapshot_numbers
     try:
         await coordinator.open()
         await coordinator.recover()

@@ -32,9 +32,11 @@ local read = {
 }
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  local kind = redis.call('TYPE', key).ok
-  if not read[kind] then return redis.error_reply('ERR key of type ' .. kind .. ' cannot be made again') end
-  table.insert(found, {key, kind, read[kind](key), redis.call('PTTL', key)})
+  if string.sub(key, 1, 7) ~= 'chaos:~' then
+    local kind = redis.call('TYPE', key).ok
+    if not read[kind] then return redis.error_reply('ERR key of type ' .. kind .. ' cannot be made again') end
+    table.insert(found, {key, kind, read[kind](key), redis.call('PTTL', key)})
+  end
 end
 return cjson.encode({redis.call('GET', KEYS[1]), found, redis.call('TIME')})
 """

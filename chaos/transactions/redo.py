@@ -14,9 +14,10 @@ from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Coordinator
 from chaos.transactions.graph_secondary import GraphSecondary
-from chaos.transactions.secondaries import RedisSecondary, Secondary, refused
+from chaos.transactions.secondaries import RedisSecondary, refused
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Resolution, Site
+from chaos.transactions.unit import Isolation
 from chaos.workload import Workload, load
 from chaos.workload.base import WorkRefused
 
@@ -31,6 +32,7 @@ class RedoSystem:
     """
 
     synchronous: str | None = None
+    isolation: Isolation = "serializable"
     commit_log = CommitLog
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
@@ -67,13 +69,12 @@ class RedoSystem:
         genesis = self._workload.genesis()
         stores = Stores(site, synchronous=self.synchronous)
         log = self.commit_log(stores.sqlite)
-        secondaries: tuple[Secondary, ...] = (
-            self.redis_secondary(stores.redis_applier, genesis, log, site),
-            self.graph_secondary(stores.graph, genesis, log, site),
-        )
-        appliers = [Applier(secondary, log, site) for secondary in secondaries]
+        redis = self.redis_secondary(stores.redis_applier, genesis, log, site)
+        graph = self.graph_secondary(stores.graph, genesis, log, site)
+        appliers = (Applier(redis, log, site), Applier(graph, log, site))
         self._stores = stores
         self._coordinator = Coordinator(stores, log, appliers, site)
+        redis.snapshots = self._coordinator.snapshot_numbers
         try:
             await self._coordinator.open()
         except BaseException:
@@ -81,14 +82,28 @@ class RedoSystem:
             raise
 
     async def transact(self, request: Request) -> Outcome:
-        """Run the workload's body in a transaction; every way to end becomes an outcome."""
+        """Run the workload's body in a transaction, anew after a conflict; every way to end becomes an outcome."""
+        assert self._coordinator is not None
+        assert self._workload is not None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + request.deadline_s
+        while True:
+            outcome = await self._attempt(request, max(0.0, end - loop.time()))
+            if not (isinstance(outcome, Aborted) and outcome.retryable and loop.time() < end):
+                return outcome
+
+    async def _attempt(self, request: Request, deadline_s: float) -> Outcome:
         assert self._coordinator is not None
         assert self._workload is not None
         try:
-            async with self._coordinator.transaction(deadline_s=request.deadline_s, token=request.token) as unit:
+            async with self._coordinator.transaction(
+                deadline_s=deadline_s, token=request.token, isolation=self.isolation
+            ) as unit:
                 reads = await self._workload.perform(unit, request.spec)
-        except (WorkRefused, TransactionAborted) as error:
+        except WorkRefused as error:
             return Aborted(reason=str(error))
+        except TransactionAborted as error:
+            return Aborted(reason=str(error), retryable=error.retryable)
         except TransactionInDoubt as error:
             return InDoubt(reason=str(error))
         assert unit.csn is not None

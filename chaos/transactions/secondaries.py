@@ -7,14 +7,14 @@ repeated or late request is seen to be one, and a store that lost its tail tells
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from chaos.errors import StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
-from chaos.transactions import redis_base
+from chaos.transactions import redis_base, redis_snapshot
 from chaos.transactions.commit_log import CommitLog, RedoRow
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
@@ -31,11 +31,14 @@ _FIRST_ROWS = "first-rows"
 # that the server is in (out of memory, a read-only replica) means that nothing was written, so the error is returned
 # and the request may be repeated. Whatever else fails does so because of the data (another type, an overflow), which
 # no repetition cures: the rest is still applied, and what was refused is kept for the reading back to tell.
-_BEGIN = """
+_BEGIN = (
+    redis_snapshot.KEEP
+    + """
 local passing = {OOM=1, READONLY=1, MISCONF=1, LOADING=1, BUSY=1, MASTERDOWN=1, NOREPLICAS=1, CLUSTERDOWN=1,
                  TRYAGAIN=1, NOAUTH=1, NOPERM=1}
 local reached
-local function run(csn, token, commands)
+local function run(csn, token, commands, at)
+  keep(at, csn, commands)
   for i, command in ipairs(commands) do
     local answer = redis.pcall(unpack(command))
     if type(answer) == 'table' and answer.err then
@@ -48,18 +51,20 @@ local function run(csn, token, commands)
   end
   reached = csn
 end
+if redis.call('EXISTS', 'chaos:~open') == 1 then collect() end
 local outcome = 'already'
 local applied = tonumber(redis.call('GET', KEYS[1]) or '-1')
 for _, row in ipairs(cjson.decode(ARGV[1])) do
   local csn, previous = row[1], row[2]
 """
+)
 _CHECK = """
   if not reached and applied < tonumber(csn) and applied < tonumber(previous) then return 'gap' end
   if applied < tonumber(csn) then
 """
 _NO_CHECK = "  do"
 _END = """
-    local failure = run(csn, row[3], row[4])
+    local failure = run(csn, row[3], row[4], tonumber(reached) or applied)
     if failure then return failure end
   end
 end
@@ -73,6 +78,8 @@ return outcome
 APPLY = Script(_BEGIN + _CHECK + _END)
 APPLY_UNCHECKED = Script(_BEGIN + _NO_CHECK + _END)
 _SEED = Script("if redis.call('EXISTS', KEYS[1]) == 1 then return 'already' end\n" + _BEGIN + _NO_CHECK + _END)
+
+OpenSnapshots = Callable[[], Collection[int]]
 
 BATCH_MAX = 64
 """Transactions in one request to a store."""
@@ -128,25 +135,37 @@ class RedisSecondary:
         self._site = site
         self._trusted: str | None = None
         self._next_base: int | None = None
+        self._collected = False
+        self.snapshots: OpenSnapshots = tuple
+        """Tells the numbers of the snapshots that are open; set by whoever opens them."""
 
     async def applied(self) -> int:
         """Ask for the number; a server that is new, or that has lost it, is filled first."""
         process = await self._process()
         if self._trusted is None:
             self._trusted = await self.log.trusted(self.name)
+        if not self._collected:  # what snapshots have left behind, those of the process before too
+            snapshots = self._open_snapshots()
+            await self.store.evaluate(redis_snapshot.COLLECT, (), ("", snapshots))
+            self._collected = snapshots == "[]"
         value = await self.store.execute("GET", APPLIED_KEY) if process == self._trusted else None
         return int(value) if value is not None else await self._fill(process)
 
     async def apply(self, rows: Sequence[RedoRow]) -> bool:
         """Run the script with the commands of all the transactions; now and then make a base."""
         text = _json([[str(row.csn), str(row.previous), row.token, row.writes.redis] for row in rows])
-        outcome = await self.store.evaluate(self.script, (APPLIED_KEY, REFUSED_KEY), (text,))
+        snapshots = self._open_snapshots()
+        self._collected = snapshots == "[]"
+        outcome = await self.store.evaluate(self.script, (APPLIED_KEY, REFUSED_KEY), (text, snapshots))
         if outcome != "gap":
             await self._make_base_if_due(rows[-1].csn)
         return bool(outcome != "gap")
 
     async def close(self) -> None:
         """Nothing: the process is trusted for as long as it lives."""
+
+    def _open_snapshots(self) -> str:
+        return _json([str(csn) for csn in self.snapshots()])
 
     async def _process(self) -> str:
         """Return what names the server's process: another one has another name (INFO, run_id)."""

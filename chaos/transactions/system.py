@@ -80,9 +80,10 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True, tag="aborted"):
-    """Took effect nowhere and never will."""
+    """Took effect nowhere and never will. `retryable`: only others were in the way, so it may be tried anew."""
 
     reason: str
+    retryable: bool = False
 
 
 class InDoubt(msgspec.Struct, frozen=True, kw_only=True, tag="in_doubt"):

@@ -1,4 +1,4 @@
-"""A transaction while its body runs: reads go to the stores, writes are kept here until the commit.
+"""A transaction while its body runs: reads go to a snapshot of the stores, writes are kept here until the commit.
 
 Nothing reaches a store before the commit, so an abort has nothing to undo anywhere.
 """
@@ -6,12 +6,17 @@ Nothing reaches a store before the commit, so an abort has nothing to undo anywh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
+from chaos.transactions.footprint import Footprint
+from chaos.transactions.granules import Read, Write
+from chaos.transactions.sql import demand_reading, demand_writing
 from chaos.workload.base import Statement
+
+Isolation = Literal["serializable", "snapshot"]
 
 REPLAYABLE_COMMANDS = frozenset(
     {"SET", "DEL", "INCRBY", "DECRBY", "RPUSH", "LPUSH", "SADD", "SREM", "HSET", "HDEL", "HINCRBY", "ZADD", "ZREM"}
@@ -45,81 +50,201 @@ READING_COMMANDS = frozenset(
 """Redis commands that read the keys they name, and nothing else."""
 
 
-class SQLiteHandle:
+class View(Protocol):
+    """Where a transaction's reads come from."""
+
+    @property
+    def csn(self) -> int | None:
+        """The number of the snapshot; None while nothing was read, or when there is no snapshot."""
+
+    async def fetch(
+        self, unit: Transaction, sql: str, parameters: Sequence[Any], reads: Sequence[Read] | None
+    ) -> list[tuple[Any, ...]]:
+        """Read SQLite."""
+
+    async def redis(self, unit: Transaction, command: Sequence[str]) -> Any:
+        """Run a command that reads one key."""
+
+    async def redis_keys(self, unit: Transaction, prefix: str) -> set[str]:
+        """Return the keys with a prefix."""
+
+    async def query(
+        self, unit: Transaction, text: str, parameters: Mapping[str, Any], reads: Sequence[Read] | None
+    ) -> list[list[Any]]:
+        """Read the graph."""
+
+
+class LatestView:
+    """Each read sees the last committed state of its store, and nothing of the transaction's own writes."""
+
+    csn: int | None = None
+
+    def __init__(self, sqlite: SQLiteStore, redis: RedisStore, graph: GraphStore) -> None:
+        """Read from these."""
+        self._sqlite = sqlite
+        self._redis = redis
+        self._graph = graph
+
+    async def fetch(
+        self, unit: Transaction, sql: str, parameters: Sequence[Any], reads: Sequence[Read] | None
+    ) -> list[tuple[Any, ...]]:
+        """Read SQLite. Raises StoreUnavailable."""
+        return await self._sqlite.fetch(sql, tuple(parameters))
+
+    async def redis(self, unit: Transaction, command: Sequence[str]) -> Any:
+        """Run a command that reads one key. Raises StoreUnavailable or StoreInDoubt."""
+        return await self._redis.execute(*command)
+
+    async def redis_keys(self, unit: Transaction, prefix: str) -> set[str]:
+        """Return the keys with a prefix. Raises StoreUnavailable or StoreInDoubt."""
+        return {key for key in await self._redis.execute("KEYS", "*") if key.startswith(prefix)}
+
+    async def query(
+        self, unit: Transaction, text: str, parameters: Mapping[str, Any], reads: Sequence[Read] | None
+    ) -> list[list[Any]]:
+        """Read the graph. Raises StoreUnavailable."""
+        return await self._graph.query(text, parameters)
+
+
+class ReadOnly(TypeError):
+    """A write in a transaction that was declared read_only."""
+
+
+class _Handle:
+    """What the three have in common: whose they are, and whether they may write."""
+
+    def __init__(self, unit: Transaction) -> None:
+        self._unit = unit
+
+    def _demand_writable(self) -> None:
+        if self._unit.read_only:
+            raise ReadOnly(f"transaction {self._unit.token} is read_only=True; leave that out to write")
+
+
+class SQLiteHandle(_Handle):
     """SQLite inside a transaction."""
 
-    def __init__(self, store: SQLiteStore) -> None:
-        """Read from `store`; buffer writes in `writes`."""
-        self._store = store
+    def __init__(self, unit: Transaction) -> None:
+        """Buffer writes in `writes`; `declared` has what some of them are said to write, by their place."""
+        super().__init__(unit)
         self.writes: list[tuple[str, tuple[Any, ...]]] = []
+        self.declared: dict[int, tuple[Write, ...]] = {}
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        """Buffer a write."""
+    def execute(self, sql: str, parameters: Sequence[Any] = (), *, writes: Sequence[Write] | None = None) -> None:
+        """Buffer a write: INSERT, UPDATE, DELETE or REPLACE. It runs at the commit, on the newest state.
+
+        writes: what it changes (`granules.row`, `granules.table`), when that is known better than its words tell.
+        Raises NotAllowed for other statements, ReadOnly.
+        """
+        demand_writing(sql)
+        self._demand_writable()
+        if writes is not None:
+            self.declared[len(self.writes)] = tuple(writes)
         self.writes.append((sql, tuple(parameters)))
 
-    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Read the last committed state, without this transaction's writes. Raises StoreUnavailable."""
-        return await self._store.fetch(sql, tuple(parameters))
+    async def fetch(
+        self, sql: str, parameters: Sequence[Any] = (), *, reads: Sequence[Read] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Read with one statement, as of the transaction's snapshot and with its own writes.
+
+        A statement that may see rows which the transaction has written runs in SQLite's writer, on top of these
+        writes, which are taken back at once; nobody commits meanwhile, so it costs more than others. reads: what
+        the statement depends on (`granules.point`, `between`, `table`), when that is known better than its words tell.
+        Raises StoreUnavailable, NotAllowed, or TransactionAborted when the transaction must begin anew.
+        """
+        demand_reading(sql)
+        return await self._unit.view.fetch(self._unit, sql, tuple(parameters), reads)
 
 
-class RedisHandle:
+class RedisHandle(_Handle):
     """Redis inside a transaction."""
 
-    def __init__(self, store: RedisStore) -> None:
-        """Read from `store`; buffer writes in `writes`."""
-        self._store = store
+    def __init__(self, unit: Transaction) -> None:
+        """Buffer writes in `writes`."""
+        super().__init__(unit)
         self.writes: list[tuple[str | int, ...]] = []
 
     def command(self, name: str, *arguments: str | int) -> None:
-        """Buffer a write. Raises ValueError for a command that could not be replayed."""
+        """Buffer a write. Raises ValueError for a command that could not be replayed, ReadOnly."""
         if name not in REPLAYABLE_COMMANDS:
             raise ValueError(f"command={name!r} must be one of {', '.join(sorted(REPLAYABLE_COMMANDS))}")
+        self._demand_writable()
         self.writes.append((name, *arguments))
 
     async def get(self, key: str) -> str | None:
-        """Read a key now; it may be older than what SQLite holds. Raises StoreUnavailable or StoreInDoubt."""
+        """Read a key as of the snapshot, with the transaction's own writes. Raises like `read`."""
         value: str | None = await self.read("GET", key)
         return value
 
     async def read(self, name: str, *arguments: str | int) -> Any:
-        """Run a reading command now; what it finds may be older than what SQLite holds.
+        """Run a command that reads one key, or MGET, as of the snapshot and with the transaction's own writes.
 
-        Raises ValueError for a command that is not in `READING_COMMANDS`, StoreUnavailable or StoreInDoubt.
+        Raises StoreUnavailable or StoreInDoubt, ValueError for a command that is not in `READING_COMMANDS`, and
+        TransactionAborted when the snapshot's value is not kept any more (it was large, or the server has lost it).
         """
         if name not in READING_COMMANDS:
             raise ValueError(f"command={name!r} must be one of {', '.join(sorted(READING_COMMANDS))}")
-        return await self._store.execute(name, *arguments)
+        if name == "EXISTS" and len(arguments) > 1:
+            raise ValueError(f"arguments={arguments!r} of EXISTS must be one key; ask for each")
+        if name == "MGET":
+            return [await self._unit.view.redis(self._unit, ("GET", str(key))) for key in arguments]
+        return await self._unit.view.redis(self._unit, (name, *map(str, arguments)))
+
+    async def keys(self, prefix: str) -> set[str]:
+        """Return all keys that begin with `prefix`. The server looks at every key it has. Raises like `read`."""
+        return await self._unit.view.redis_keys(self._unit, prefix)
 
 
-class GraphHandle:
+class GraphHandle(_Handle):
     """The graph inside a transaction."""
 
-    def __init__(self, store: GraphStore) -> None:
-        """Read from `store`; buffer writes in `writes`."""
-        self._store = store
+    def __init__(self, unit: Transaction) -> None:
+        """Buffer writes in `writes`."""
+        super().__init__(unit)
         self.writes: list[Statement] = []
 
     def execute(self, cypher: str, parameters: Mapping[str, Any]) -> None:
         """Buffer a write. Only create nodes and relationships: kuzu 0.11.3 corrupts itself on updates."""
+        self._demand_writable()
         self.writes.append((cypher, dict(parameters)))
 
-    async def query(self, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
-        """Read now; it may be older than what SQLite holds. Raises StoreUnavailable."""
-        return await self._store.query(cypher, parameters)
+    async def query(
+        self, cypher: str, parameters: Mapping[str, Any] | None = None, *, reads: Sequence[Read] | None = None
+    ) -> list[list[Any]]:
+        """Read as of the snapshot. Raises StoreUnavailable, or TransactionAborted when it must begin anew.
+
+        The transaction's own writes cannot be seen: a query of labels that it has written to is refused with
+        OwnWritesUnreadable. reads: what the query depends on (`granules.labels_read`), when that is known better.
+        """
+        return await self._unit.view.query(self._unit, cypher, dict(parameters or {}), reads)
 
 
 class Transaction:
     """One transaction: `token` names it, the three handles read and buffer.
 
     csn and applied are set when it has committed: its place in the order of all commits, and whether every
-    store had it by then.
+    store had it by then. A read-only transaction has the number of its snapshot.
     """
 
-    def __init__(self, token: str, sqlite: SQLiteStore, redis: RedisStore, graph: GraphStore) -> None:
-        """Begin with nothing written."""
+    def __init__(
+        self,
+        token: str,
+        sqlite: SQLiteStore,
+        redis: RedisStore,
+        graph: GraphStore,
+        *,
+        view: View | None = None,
+        isolation: Isolation = "serializable",
+        read_only: bool = False,
+    ) -> None:
+        """Begin with nothing written; without a `view` reads see the last committed state of each store."""
         self.token = token
-        self.sqlite = SQLiteHandle(sqlite)
-        self.redis = RedisHandle(redis)
-        self.graph = GraphHandle(graph)
+        self.view: View = view or LatestView(sqlite, redis, graph)
+        self.isolation: Isolation = isolation
+        self.read_only = read_only
+        self.sqlite = SQLiteHandle(self)
+        self.redis = RedisHandle(self)
+        self.graph = GraphHandle(self)
+        self.footprint = Footprint()
         self.csn: int | None = None
         self.applied = False

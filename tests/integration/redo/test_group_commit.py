@@ -79,7 +79,7 @@ async def test_whatever_waits_shares_one_commit(place: Place) -> None:
     [
         "UPDATE accounts SET balance = -1 WHERE id = 0",
         "INSERT OR ROLLBACK INTO accounts VALUES (0, 0)",
-        "INSERT INTO nowhere VALUES (1)",
+        "INSERT INTO accounts VALUES (9, 1), (0, 1)",
     ],
 )
 async def test_a_poisoned_transaction_is_aborted_alone(place: Place, poison: str) -> None:
