@@ -30,12 +30,17 @@ SMALL_BYTES = 64
 
 @dataclass(frozen=True)
 class Load:
-    """What clients do: `command` is "SET" (64 bytes) or "GET" (512 KiB); `pipeline` requests go out at once."""
+    """What clients do: `command` is "SET" (64 bytes) or "GET" (512 KiB); `pipeline` requests go out at once.
+
+    gap_ms: 0, or the time between two requests, over all connections in turn, so that none waits for another: where
+    a latency is to be seen and not a queue.
+    """
 
     command: str
     connections: int
     pipeline: int
     requests: int
+    gap_ms: float = 0.0
 
     @property
     def latency_counts(self) -> bool:
@@ -65,7 +70,8 @@ async def run(load: Load, port: int) -> Figures:
     """Put the load on a port, in a process of its own. Raises RuntimeError when the client failed."""
     counts = [str(load.connections), str(load.requests), str(load.pipeline)]
     options = [part for pair in zip(("-c", "-n", "-P"), counts, strict=True) for part in pair]
-    program = shutil.which("redis-benchmark")
+    options += ["--gap-ms", str(load.gap_ms)] if load.gap_ms else []
+    program = None if load.gap_ms else shutil.which("redis-benchmark")
     if program is not None and not load.latency_counts and not load.is_bulk:
         words = ["SET", SMALL_KEY, "x" * SMALL_BYTES]
         text = await _output([program, "-p", str(port), *options, "--csv", *words])
@@ -141,6 +147,41 @@ def measure(load: Load, port: int) -> Figures:
             if took_s is not None:
                 times_s.append(took_s)
                 key.data.send()
+    return _figures(load, clients, times_s, began)
+
+
+def measure_spread(load: Load, port: int) -> Figures:
+    """Send one request after the other, `gap_ms` apart, each from the connection whose turn it is.
+
+    A connection that still waits for its answer is passed over, and its turn is lost.
+    """
+    request, answer_bytes = _request(load.command)
+    selector = selectors.DefaultSelector()
+    clients = [_Client(port, request, answer_bytes) for _ in range(load.connections)]
+    for client in clients:
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    buffer = bytearray(256 * 1024)
+    times_s: list[float] = []
+    waiting: set[_Client] = set()
+    began = time.perf_counter()
+    turn = 0
+    while len(times_s) < load.requests:
+        due_s = began + turn * load.gap_ms / 1000
+        for key, _ in selector.select(max(0.0, due_s - time.perf_counter())):
+            took_s = key.data.receive(buffer)
+            if took_s is not None:
+                times_s.append(took_s)
+                waiting.discard(key.data)
+        if time.perf_counter() >= due_s:
+            client = clients[turn % len(clients)]
+            turn += 1
+            if client not in waiting:
+                waiting.add(client)
+                client.send()
+    return _figures(load, clients, times_s, began)
+
+
+def _figures(load: Load, clients: list[_Client], times_s: list[float], began: float) -> Figures:
     elapsed_s = time.perf_counter() - began
     for client in clients:
         client.socket.close()
@@ -155,9 +196,10 @@ def main() -> None:
     parser.add_argument("-c", "--connections", type=int, default=1)
     parser.add_argument("-n", "--requests", type=int, default=10_000)
     parser.add_argument("-P", "--pipeline", type=int, default=1)
+    parser.add_argument("--gap-ms", type=float, default=0.0)
     options = parser.parse_args()
-    load = Load(options.command, options.connections, options.pipeline, options.requests)
-    figures = measure(load, options.port)
+    load = Load(options.command, options.connections, options.pipeline, options.requests, options.gap_ms)
+    figures = (measure_spread if load.gap_ms else measure)(load, options.port)
     print(json.dumps({"rate": figures.rate, "p50_ms": figures.p50_ms}))
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.timeout import Timeout
     from chaos.faults.process.kill import Kill
     from chaos.faults.process.pause import Pause
+    from chaos.faults.process.supplant import Supplant
 
 _HOMES = {
     "Bandwidth": "chaos.faults.network.toxics.bandwidth:Bandwidth",
@@ -79,6 +80,7 @@ _HOMES = {
     "SlowAccept": "chaos.faults.network.toxics.slow_accept:SlowAccept",
     "SlowClose": "chaos.faults.network.toxics.slow_close:SlowClose",
     "SlowStart": "chaos.faults.container.stop:SlowStart",
+    "Supplant": "chaos.faults.process.supplant:Supplant",
     "Stop": "chaos.faults.container.stop:Stop",
     "Timeout": "chaos.faults.network.toxics.timeout:Timeout",
     "TornWrite": "chaos.faults.disk.transfers:TornWrite",
@@ -127,6 +129,7 @@ __all__ = [
     "SlowClose",
     "SlowStart",
     "Stop",
+    "Supplant",
     "Timeout",
     "TornWrite",
 ]

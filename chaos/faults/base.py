@@ -112,6 +112,18 @@ class Levers(Protocol):
     async def stopped(self, target: str, pid: int) -> bool:
         """Tell whether process `pid` of `target` is stopped now, by SIGSTOP or in a container's freezer."""
 
+    async def supplant(self) -> int:
+        """Stop the worker and have another started in its place; return the pid of the stopped one.
+
+        Raises ProcessLookupError when there is none, or it is not open yet.
+        """
+
+    async def resume(self, pid: int) -> int:
+        """Let a supplanted worker go on; return how many phases it was seen to reach, as soon as there is one.
+
+        0 when it ended, or did nothing for some seconds.
+        """
+
     async def revive(self, target: str) -> None:
         """Start again what does not restart by itself (a store's server); nothing for a supervised process."""
 

@@ -35,6 +35,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | probe | event | {"ok": bool, "stores": {store: bool}, "occasion": "before", "after", "health" or "healed"} |
     | load_started, load_stopped, all_healed | event | {} |
     | server_exited, server_started | event | {"status": int} / {"pid": int}: the Redis-compatible server |
+    | worker_supplanted | event | {}: it was stopped, and another is started in its place |
     | worker_hung | event | {"silent_s": float}: it was killed for not having said anything for so long |
     | system_gone | event | {}: with every fault healed no worker could open the stores any more; error says why |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |

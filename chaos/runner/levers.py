@@ -94,6 +94,14 @@ class RunLevers:
             return await self._environment.redis_stopped(pid)
         return is_stopped(pid)
 
+    async def supplant(self) -> int:
+        """Stop the worker and have another started in its place."""
+        return self._supervisor.supplant()
+
+    async def resume(self, pid: int) -> int:
+        """Let a supplanted worker go on."""
+        return await self._supervisor.resume(pid)
+
     async def revive(self, target: str) -> None:
         """Start the Redis server again if a fault keeps it down; the others are supervised."""
         if target == "redis":

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_exponential,
+    wait_fixed,
+)
 
 from chaos._channel import Channel, ChannelClosed, RemoteError
 from chaos._process import Child, spawn_python
@@ -28,6 +38,8 @@ HANG_S = 5.0
 
 Longer while it is asked for something that is given more time, such as reading all stores back."""
 
+GHOST_S = 5.0
+"""How long a supplanted worker that goes on is waited for until it does something."""
 
 WORKER_ERRORS = (ChannelClosed, RemoteError, TimeoutError)
 """What asking a worker may end with: an observation. Any other error is the harness's own."""
@@ -42,6 +54,15 @@ class WorkerPlan:
     armed: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path
+
+
+@dataclass
+class Ghost:
+    """A worker that was stopped, and has a successor. phases: how many it reached since it goes on."""
+
+    child: Child
+    channel: Channel
+    phases: int = 0
 
 
 PhaseHandler = Callable[[dict[str, Any]], Any]
@@ -85,6 +106,8 @@ class Supervisor:
         self.ready = asyncio.Event()
         self.in_doubt: set[str] = set()
         self.children: dict[str, int] = {}
+        self._ghosts: dict[int, Ghost] = {}
+        self._supplanted = asyncio.Event()
         self.child: Child | None = None
         self.channel: Channel | None = None
         self.failure: BaseException | None = None
@@ -111,6 +134,33 @@ class Supervisor:
     def release(self) -> None:
         """Let workers be started again."""
         self._may_start.set()
+
+    def supplant(self) -> int:
+        """Stop the worker with SIGSTOP, leave it as it is and start the next one; return its pid.
+
+        Raises ProcessLookupError when there is none, or it is not open yet.
+        """
+        if self.child is None or self.channel is None or not self.ready.is_set():
+            raise ProcessLookupError("no worker is open that could be supplanted")
+        os.kill(self.child.pid, signal.SIGSTOP)
+        self._ghosts[self.child.pid] = Ghost(self.child, self.channel)
+        self.ready.clear()
+        self._supplanted.set()
+        return self.child.pid
+
+    async def resume(self, pid: int) -> int:
+        """Let a supplanted worker go on; return how many phases it has reached, as soon as it has reached one."""
+        ghost = self._ghosts[pid]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        policy = AsyncRetrying(
+            retry=retry_if_result(lambda done: not done),
+            stop=stop_after_delay(GHOST_S),
+            wait=wait_fixed(0.02),
+            retry_error_callback=lambda _: None,
+        )
+        await policy(_tells, ghost)
+        return ghost.phases
 
     async def call(self, op: str, args: dict[str, Any] | None, timeout_s: float) -> Any:
         """Ask the present worker; raises ChannelClosed, RemoteError or TimeoutError."""
@@ -148,6 +198,9 @@ class Supervisor:
         if self.child is not None:
             await self.child.kill()
         self.ready.clear()
+        for ghost in self._ghosts.values():
+            ghost.channel.close()
+            await ghost.child.kill()
 
     async def _stop_loop(self) -> None:
         self._closing = True
@@ -201,10 +254,8 @@ class Supervisor:
         """Return when the worker is gone; kill one that owes an answer and has been silent for HANG_S."""
         assert self.channel is not None
         assert self.child is not None
-        while not self.channel.closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HANG_S / 8):
-                    await self.channel.wait_closed()
+        while not self.channel.closed and self.child.pid not in self._ghosts:
+            await self._until_lost(self.channel, HANG_S / 8)
             silent_s = (time.monotonic_ns() - self.channel.heard_ns) / 1e9
             if self._held():
                 self.channel.heard_ns = time.monotonic_ns()
@@ -212,10 +263,22 @@ class Supervisor:
                 self._history.append("event", "worker_hung", value={"silent_s": round(silent_s, 3)})
                 await self.child.kill()
 
+    async def _until_lost(self, channel: Channel, timeout_s: float) -> None:
+        """Wait until the worker is gone or supplanted, `timeout_s` at most."""
+        waiters = [asyncio.ensure_future(event) for event in (channel.wait_closed(), self._supplanted.wait())]
+        try:
+            await asyncio.wait(waiters, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
     async def _observe_end(self) -> None:
         self.ready.clear()
         self.children.clear()
         assert self.child is not None
+        if self.child.pid in self._ghosts:
+            self._history.append("event", "worker_supplanted")
+            return
         if await self.child.wait(PEACE_TIMEOUT_S) is None:
             await self.child.kill()  # it closed its channel and stays: that is a hang
         self._history.append("event", "worker_exited", value={"status": self.child.status})
@@ -237,7 +300,8 @@ class Supervisor:
         finally:
             theirs.close()
         self._on_child(self.child)
-        self.channel = await Channel.open(ours, self._handle, self._listen)
+        self._supplanted.clear()
+        self.channel = await Channel.open(ours, self._handle, partial(self._listen, self.child.pid))
         try:
             await self._open(set_up)
         except BaseException:
@@ -269,12 +333,23 @@ class Supervisor:
             raise HarnessError(f"the worker asked for {op}, which nobody answers")
         await self._on_phase(args)
 
-    def _listen(self, op: str, args: dict[str, Any]) -> None:
+    def _listen(self, pid: int, op: str, args: dict[str, Any]) -> None:
+        ghost = self._ghosts.get(pid)
         if op == "phase":
             self._on_phase_told(args)
+            if ghost is not None:
+                ghost.phases += 1
+        elif op == "child" and ghost is not None:
+            if args["pid"] is not None:
+                self._on_pid(args["pid"])  # to be killed with the rest, but no target of faults
         elif op == "child":
             if args["pid"] is None:
                 self.children.pop(args["target"], None)
             else:
                 self.children[args["target"]] = args["pid"]
                 self._on_pid(args["pid"])
+
+
+async def _tells(ghost: Ghost) -> bool:
+    """Tell whether a supplanted worker was seen to do something, or is gone."""
+    return ghost.phases > 0 or ghost.channel.closed
