@@ -230,7 +230,7 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
             assert await coordinator._log.refusals("graph") == {}
             ends = Counter(one.end for one in fuzz.tried)
             print(f"{engine}: {dict(ends)}, {fuzz.kills} kills, {site.children - 1 - fuzz.kills} crashes of the engine")
-            assert ends["committed"] > total / 2
+            assert ends["committed"] > total / 4
             assert site.children > fuzz.kills > 0
     finally:
         await server.stop()
