@@ -18,7 +18,7 @@ import pytest
 from chaos import transactions
 from chaos.backends.redis_server import RedisServer, find_server
 from chaos.errors import TransactionAborted, TransactionInDoubt
-from chaos.transactions.library import QuietSite
+from chaos.transactions.local_site import QuietSite
 from chaos.transactions.system import SiteConfig
 from chaos.transactions.view import OwnWritesUnreadable
 
