@@ -3,6 +3,8 @@
 NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
 LazyFsync    the commit log is synced at checkpoints only, which a killed process never shows
 EagerPurge   rows of the commit log go as soon as the stores have answered, not when they have synced
+Optimist     a commit that a full disk refused is acknowledged
+Hasty        a commit that takes longer than its deadline is called aborted
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
 """
@@ -16,6 +18,7 @@ from chaos.stores.redis import RedisStore
 from chaos.transactions.commit_log import CommitLog, RedoRow
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLY_UNCHECKED, GraphSecondary, RedisSecondary
+from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request
 from chaos.workload.base import Genesis
 
 
@@ -36,6 +39,25 @@ class EagerPurge(RedoSystem):
 
     retained_rows = 0
     collect_every = 1
+
+
+class Optimist(RedoSystem):
+    """Whatever goes wrong before the commit point, the client hears that it went well."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Take a full disk for a commit."""
+        outcome = await super().transact(request)
+        full = isinstance(outcome, Aborted) and "SQLITE_FULL" in outcome.reason
+        return Committed(csn=0) if full else outcome
+
+
+class Hasty(RedoSystem):
+    """What is not committed by its deadline counts as aborted, although nobody calls it back."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Take what nobody knows for an abort."""
+        outcome = await super().transact(request)
+        return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
 
 
 class _BelievingRedis(RedisSecondary):
