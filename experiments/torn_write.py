@@ -8,7 +8,7 @@ STORES = (stores.SQLite(), stores.Redis(), stores.Graph())
 
 def tear(phase: str, nth: int, fault: faults.TornWrite) -> Rule:
     """Return the rule that arms `fault` at a phase, until some transactions later, when it has struck for sure."""
-    return when.phase(phase, nth=nth).do(fault).heal(at=when.phase("acknowledged", nth=nth + 10))
+    return when.phase(phase, nth=nth).do(fault).heal(at=when.phase("acknowledged", nth=nth + 8))
 
 
 EXPERIMENTS = (
@@ -17,14 +17,14 @@ EXPERIMENTS = (
         hypothesis="A log of any store that ends within a record is read up to the record before, and nothing is torn.",
         tags=("crash", "disk"),
         stores=STORES,
-        workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=5, deadline="1s"),
+        workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=6, deadline="1s"),
         schedule=(
-            tear("sqlite.committing", 20, faults.TornWrite("sqlite", path="*-wal")),
-            tear("redis.applying", 40, faults.TornWrite("redis", path="appendonlydir/*.aof")),
-            tear("graph.applying", 60, faults.TornWrite("graph")),
+            tear("sqlite.committing", 12, faults.TornWrite("sqlite", path="*-wal")),
+            tear("redis.applying", 24, faults.TornWrite("redis", path="appendonlydir/*.aof")),
+            tear("graph.applying", 36, faults.TornWrite("graph")),
             # Within the page of the fourth frame: what comes before it in the log is whole, and must not count.
-            tear("sqlite.committing", 80, faults.TornWrite("sqlite", unit_bytes=4096, path="*-wal", nth=4)),
-            tear("graph.applying", 100, faults.TornWrite("graph", nth=2)),
+            tear("sqlite.committing", 48, faults.TornWrite("sqlite", unit_bytes=4096, path="*-wal", nth=4)),
+            tear("graph.applying", 60, faults.TornWrite("graph", nth=2)),
         ),
     ),
     Experiment(

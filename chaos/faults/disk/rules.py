@@ -29,6 +29,12 @@ _COUNTER_NAMES = {
     Action.KILL_ALL_AFTER: "processes_killed",
 }
 
+
+def counter_name(action: Action) -> str:
+    """Return the name under which evidence counts the calls that were acted on."""
+    return _COUNTER_NAMES[action]
+
+
 _NAMES = [name for name, *_ in layout.Rule._fields_]  # so ctypes names it
 DECLARED_FIELDS = tuple(_NAMES[_NAMES.index("calls") : _NAMES.index("glob") + 1])
 """The fields of a slot that a rule declares, from `calls` to `glob`."""
@@ -161,7 +167,7 @@ def evidence_of(rule: layout.Rule, generation: int) -> dict[str, int | float | s
     action = Action(rule.action)
     evidence: dict[str, int | float | str] = {
         "calls_matched": count(rule.matched, generation),
-        _COUNTER_NAMES[action]: count(rule.fired, generation),
+        counter_name(action): count(rule.fired, generation),
     }
     if action is Action.DELAY:
         evidence["delay_s"] = count(rule.used, generation) / 1e9
