@@ -18,25 +18,26 @@ EXPERIMENTS = (
         workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=4, deadline="1s"),
         schedule=(
             # The base of the server's log is a snapshot with a sum at its end.
-            when.phase("redis.applying", nth=40)
+            when.phase("redis.applying", nth=20)
             .do(
                 faults.BitRot("redis", every_bytes=8, path="appendonlydir/*.base.rdb"),
                 faults.KillAtCall("redis", "write", path="appendonlydir/*.aof"),
             )
             .heal(after="1s"),
             # Both databases begin with a few bytes that say what they are.
-            when.phase("graph.applying", nth=80)
+            when.phase("graph.applying", nth=45)
             .do(
                 faults.BitRot("graph", every_bytes=2, path="graph.db", offsets=(0, 8)),
                 faults.KillAtCall("graph", "write"),
             )
-            .heal(after="1s"),
-            when.phase("sqlite.committing", nth=120)
+            .heal(after="1500ms"),
+            when.phase("sqlite.committing", nth=70)
             .do(
                 faults.BitRot("sqlite", every_bytes=4, path="main.db", offsets=(0, 16)),
                 faults.KillAtCall("sqlite", "write", path="*-wal"),
             )
-            .heal(after="1s"),
+            # Longer than a new process needs to come to its first read.
+            .heal(after="2500ms"),
         ),
         # Without SQLite nothing is acknowledged.
         guards=Guards(before=1, during=0, after=1),
@@ -53,7 +54,8 @@ EXPERIMENTS = (
                 faults.BitRot("sqlite", every_bytes=4096, path="*-wal"),
                 faults.KillAtCall("sqlite", "sync", path="*-wal", after=True),
             )
-            .heal(after="1s"),
+            # Until the new process has read the log.
+            .heal(at=when.phase("recovering", nth=1)),
         ),
         recovery=Recovery(budget="1s", hold="200ms"),
         # The process that reads the rotten log is the one that could acknowledge anything.
