@@ -1,4 +1,4 @@
-"""A sync fails, and the kernel forgets what it had to write: reads still show it, and the disk never gets it.
+"""A sync fails, and the kernel forgets what it had to write: the disk never gets it, whatever reads show.
 
 Linux reports a failed writeback once and marks the pages clean, so trying the sync again succeeds and proves nothing.
 The loss of power at the end tells who has relied on that. The control at the end of this file does.
@@ -22,6 +22,13 @@ EXPERIMENTS = (
             when.phase("graph.applying", nth=60).do(faults.FsyncFails("graph")).never(),
             # The log of every store now holds bytes that only the page cache has.
             when.phase("acknowledged", nth=80).do(faults.PowerLoss("ordered")),
+            # Another file system: not even reads show the bytes any more.
+            when.phase("sqlite.committing", nth=100)
+            .do(
+                faults.FsyncFails("sqlite", path="*-wal", pages="reverted"),
+                faults.FsyncFails("graph", pages="reverted"),
+            )
+            .heal(at=when.phase("acknowledged", nth=120)),
         ),
     ),
     Experiment(

@@ -93,6 +93,8 @@ def _effect(action: Action, rule: Mapping[str, Any]) -> tuple[str, str | None]:
     match action:
         case Action.ERRNO:
             return f"error={rule['error']}", str(rule["error"])
+        case Action.SYNC_FAIL if rule.get("pages") == "reverted":
+            raise Beyond("strace does not touch what a file holds")
         case Action.SYNC_FAIL:
             return "error=EIO", "EIO"
         case Action.FULL if not rule.get("budget_bytes") and not rule.get("freed_after"):

@@ -24,6 +24,7 @@ REFUSED: list[tuple[faults.Fault, str]] = [
     (faults.KillAtCall("sqlite", "sync", group=True), "one process"),
     (faults.DiskError("sqlite", probability=0.5), "probability"),
     (faults.DiskError("sqlite", offsets=(0, 10)), "offset"),
+    (faults.FsyncFails("sqlite", pages="reverted"), "what a file holds"),
     (faults.PowerLoss(), "no log"),
 ]
 
