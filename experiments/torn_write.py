@@ -24,7 +24,6 @@ EXPERIMENTS = (
             tear("graph.applying", 36, faults.TornWrite("graph")),
             # Within the page of the fourth frame: what comes before it in the log is whole, and must not count.
             tear("sqlite.committing", 48, faults.TornWrite("sqlite", unit_bytes=4096, path="*-wal", nth=4)),
-            tear("graph.applying", 60, faults.TornWrite("graph", nth=2)),
         ),
     ),
     Experiment(
