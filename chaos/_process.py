@@ -19,7 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PARENT_VARIABLE = "CHAOS_PARENT_PID"
+TRACEABLE_VARIABLE = "CHAOS_TRACEABLE"
+"""Set for processes that strace may be put on, which is no ancestor of theirs."""
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
 _ORPHANED = 87
 _POLL_S = 0.02
 _LAUNCHER = Path(__file__).with_name("_launch.py")
@@ -34,6 +38,8 @@ def die_with_parent(parent_pid: int | None = None) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if TRACEABLE_VARIABLE in os.environ:  # where Yama (prctl(2)) is not there, this does nothing
+            ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
     expected = parent_pid if parent_pid is not None else int(os.environ.get(PARENT_VARIABLE, "0"))
     if expected and os.getppid() != expected:
         os._exit(_ORPHANED)

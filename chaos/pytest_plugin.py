@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SEEDS = "--chaos-seeds"
 _BACKENDS = ("embedded", "docker", "compose")  # as in chaos.experiment.venues, which is not imported before use
 _PROXIES = ("embedded", "toxiproxy")
+_FILES = ("auto", "preload", "strace")
 _SKIPPED = ("_*", "test_*", "conftest.py")
 _WITNESSES = 5
 _OWNERS: pytest.StashKey[dict[str, Where]] = pytest.StashKey()
@@ -38,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(_SEEDS, default="0", metavar="SEEDS", help="seeds of each experiment: 0, 1,2,3 or 1..5 (default 0)")
     group.addoption("--chaos-backend", default="embedded", choices=_BACKENDS, help="where the stores run")
     group.addoption("--chaos-proxy", default="embedded", choices=_PROXIES, help="what stands before an embedded Redis")
+    group.addoption("--chaos-files", default="auto", choices=_FILES, help="how file faults get into a process")
     group.addoption("--chaos-out", default="runs", metavar="DIR", help="folder of run folders, below rootdir")
     group.addoption("--no-chaos", action="store_true", help="collect no experiments")
     parser.addini(
@@ -147,22 +149,27 @@ class ExperimentItem(pytest.Item):
         from chaos.experiment.repeat import repeat_line
 
         backend, proxy = self.config.getoption("--chaos-backend"), self.config.getoption("--chaos-proxy")
+        files = self.config.getoption("--chaos-files")
         plan = self._loaded.plan(self._seed)
         self.user_properties += [("experiment", self._loaded.experiment.id), ("seed", self._seed)]
-        self._demand(backend, proxy)
+        self._demand(backend, proxy, files)
 
         from chaos.runner.api import RunOptions, run_blocking
 
         out = self.config.rootpath / self.config.getoption("--chaos-out")
         argv = tuple(map(str, self.config.invocation_params.args))
-        options = RunOptions(seed=self._seed, out=out, backend=backend, proxy=proxy, argv=("pytest", *argv))
+        options = RunOptions(
+            seed=self._seed, out=out, backend=backend, proxy=proxy, files=files, argv=("pytest", *argv)
+        )
         result = run_blocking(plan, options)
         self.user_properties += [("verdict", result.verdict), ("folder", str(result.folder or ""))]
         self._result = result
         if result.signal is not None:
             _end_session(result.signal, result)
         if result.verdict in ("not_started", "not_healed", "harness_failed"):
-            pytest.fail(failure_text(result, repeat_line(plan, backend=backend, proxy=proxy)), pytrace=False)
+            pytest.fail(
+                failure_text(result, repeat_line(plan, backend=backend, proxy=proxy, files=files)), pytrace=False
+            )
 
     def runtest(self) -> None:
         """Fail unless the verdict is pass; a run that shows nothing fails too."""
@@ -174,19 +181,23 @@ class ExperimentItem(pytest.Item):
         """Place the item at the line of its declaration."""
         return self.path, max(0, self._loaded.experiment.where.line - 1), self.name
 
-    def _demand(self, backend: str, proxy: str) -> None:
+    def _demand(self, backend: str, proxy: str, files: str) -> None:
         """Skip what this place cannot do, or lacks something for.
 
         A lack fails instead when CHAOS_REQUIRE names the thing, or the backend.
         """
         from chaos.errors import EnvironmentUnavailable
         from chaos.experiment.needs import demand
+        from chaos.experiment.reach import reach
         from chaos.experiment.venues import provider
 
-        for problem in self._loaded.refused_by(provider(backend, proxy)):
-            pytest.skip(str(problem))
+        names = [store.name for store in self._loaded.experiment.stores]
         try:
-            demand(self._loaded.experiment, backend=backend, proxy=proxy)
+            for problem in self._loaded.refused_by(
+                provider(backend, proxy), reach(names, backend=backend, files=files)
+            ):
+                pytest.skip(str(problem))
+            demand(self._loaded.experiment, backend=backend, proxy=proxy, files=files)
         except EnvironmentUnavailable as error:
             demanded = {name.strip() for name in os.environ.get("CHAOS_REQUIRE", "").split(",")}
             if demanded & {backend, error.requirement}:

@@ -49,6 +49,8 @@ def inspect(out: Path) -> Iterator[Finding]:
     yield engine("kuzu", "pip install kuzu==0.11.3", needed=True)
     yield engine("ladybug", f"pip install '{DISTRIBUTION}[ladybug]'", needed=False)
     yield file_shim()
+    yield tracer()
+    yield file_faults()
     yield run_folder(out)
     yield docker_daemon()
     yield toxiproxy()
@@ -121,6 +123,29 @@ def file_shim() -> Finding:
     if library.stale():
         return Finding("file shim", "broken", "built from other sources than those here", "file faults", False, again)
     return Finding("file shim", "ok", str(library.find()), "file faults")
+
+
+def tracer() -> Finding:
+    """strace, which brings file faults to what nothing can be preloaded into."""
+    from chaos.faults.disk import strace
+
+    purpose = "file faults on static programs, or without the shim"
+    able, reason = strace.available()
+    if not able:
+        return Finding("strace", "absent", reason, purpose, False, "install strace 5 or later")
+    return Finding("strace", "ok", f"{strace.version()}; {shutil.which('strace')}", purpose)
+
+
+def file_faults() -> Finding:
+    """How file faults would reach each store of a run that is started now."""
+    from chaos.experiment.reach import reach
+    from chaos.experiment.validate import STORES
+    from chaos.faults.disk.mechanisms import NONE
+
+    found = reach(STORES)
+    detail = "; ".join(f"{store}: {mechanism}" for store, mechanism in found.items())
+    lacking = any(mechanism.name == NONE for mechanism in found.values())
+    return Finding("file faults", "absent" if lacking else "ok", detail, "file faults", False, "see the lines above")
 
 
 def run_folder(out: Path) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from chaos.experiment.seeds import SEED_MAX, draw_seed, parse_seeds
-from chaos.experiment.venues import BACKENDS, DEFAULT_BACKEND, DEFAULT_PROXY, PROXIES
+from chaos.experiment.venues import BACKENDS, DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY, FILES, PROXIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +27,13 @@ PROXY = click.option(
     default=DEFAULT_PROXY,
     show_default=True,
     help="What stands before an embedded Redis; containers always have a Toxiproxy.",
+)
+FILES_BY = click.option(
+    "--files",
+    type=click.Choice(FILES),
+    default=DEFAULT_FILES,
+    show_default=True,
+    help="How file faults get into a store's process: by the preloaded shim, or by strace.",
 )
 
 DEFAULT_PATHS = ("experiments",)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from chaos.cli.options import AS_JSON, BACKEND, PATHS, PROXY, SEED, TAGS, Seeds, chosen_seeds, require_sense
+from chaos.cli.options import AS_JSON, BACKEND, FILES_BY, PATHS, PROXY, SEED, TAGS, Seeds, chosen_seeds, require_sense
 from chaos.cli.outcome import answering, echo_json, told
 from chaos.cli.speech import say
 from chaos.errors import EnvironmentUnavailable, NothingSelected
@@ -32,6 +32,7 @@ _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 @TAGS
 @BACKEND
 @PROXY
+@FILES_BY
 @click.option("--graph", type=click.Choice(GRAPHS), help="Graph engine, in place of the experiment's own.")
 @click.option("--wire", is_flag=True, help="Keep a journal of every frame between system and Redis.")
 @AS_JSON
@@ -47,6 +48,7 @@ def run(
     tags: tuple[str, ...],
     backend: str,
     proxy: str,
+    files: str,
     graph: str | None,
     wire: bool,
     as_json: bool,
@@ -58,16 +60,19 @@ def run(
     PATH is a file, a folder, or file.py::id for one of several experiments in a file.
     """
     from chaos.experiment.loader import load, split
+    from chaos.experiment.reach import reach
+    from chaos.experiment.validate import STORES
     from chaos.experiment.venues import provider
 
     chosen = chosen_seeds(seed, seeds)
     require_sense(backend, proxy, wire=wire)
-    loaded, refused = split(load(paths, tags=tags), provider(backend, proxy), paths)
+    found = load(paths, tags=tags)
+    loaded, refused = split(found, provider(backend, proxy), paths, reach(STORES, backend=backend, files=files))
     _tell_refused(refused)
     if not loaded:
         raise NothingSelected("no experiment is left that can take place here")
     plans = [item.plan(number) for item in loaded for number in chosen]
-    options = _options(backend=backend, proxy=proxy, graph=graph, wire=wire, keep=keep, out=out)
+    options = _options(backend=backend, proxy=proxy, files=files, graph=graph, wire=wire, keep=keep, out=out)
     results = run_all(plans, options, quiet=as_json)
     code = merge(result.exit_code for result in results)
     if as_json:

@@ -16,6 +16,7 @@ from chaos.experiment.experiment import Experiment
 from chaos.experiment.places import refine, selector, short
 from chaos.experiment.plan import Plan, resolve
 from chaos.experiment.providers import refusals
+from chaos.experiment.reach import Reach
 from chaos.experiment.validate import problems_of
 
 
@@ -32,9 +33,12 @@ class Loaded:
         """What to write on a command line for this experiment and no other: "path.py" or "path.py::id"."""
         return selector(self.source, self.experiment.id, alone=self.alone)
 
-    def refused_by(self, provider: str) -> list[Problem]:
-        """Return why `provider` (see `chaos.experiment.venues`) cannot do this experiment; empty when it can."""
-        return refine(refusals(self.experiment, provider))
+    def refused_by(self, provider: str, mechanisms: Reach | None = None) -> list[Problem]:
+        """Return why `provider` (see `chaos.experiment.venues`) cannot do this experiment; empty when it can.
+
+        `mechanisms` says how file faults would reach the stores (`chaos.experiment.reach`); None: as the shim does.
+        """
+        return refine(refusals(self.experiment, provider, mechanisms))
 
     def plan(self, seed: int) -> Plan:
         """Return the plan for `seed`."""
@@ -68,14 +72,14 @@ def load(selectors: Iterable[str | Path], *, tags: Sequence[str] = ()) -> tuple[
 
 
 def split(
-    loaded: Sequence[Loaded], provider: str, selectors: Iterable[str | Path]
+    loaded: Sequence[Loaded], provider: str, selectors: Iterable[str | Path], mechanisms: Reach | None = None
 ) -> tuple[tuple[Loaded, ...], tuple[tuple[Loaded, list[Problem]], ...]]:
-    """Return those that `provider` can do, and the others with the reasons.
+    """Return those that `provider` can do, with file faults by `mechanisms`, and the others with the reasons.
 
     What a folder brought along may be left out; an experiment whose file is among `selectors` was asked for, so
     PlanError is raised with every such problem.
     """
-    refused = tuple((item, problems) for item in loaded if (problems := item.refused_by(provider)))
+    refused = tuple((item, problems) for item in loaded if (problems := item.refused_by(provider, mechanisms)))
     named = {Path(str(name).partition("::")[0]).resolve() for name in selectors}
     asked = [problem for item, problems in refused if item.source.resolve() in named for problem in problems]
     if asked:

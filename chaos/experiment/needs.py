@@ -8,7 +8,9 @@ from functools import partial
 
 from chaos.errors import EnvironmentUnavailable
 from chaos.experiment.experiment import Experiment
-from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
+from chaos.experiment.reach import out_of_reach, reach, refusal
+from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
+from chaos.faults.base import Fault
 
 ENGINE_PACKAGES = {"kuzu": "pip install kuzu", "ladybug": "pip install 'chaos-harness[ladybug]'"}
 """Graph engines by module name, each with the way to get it."""
@@ -22,19 +24,20 @@ def demand(
     *,
     backend: str = DEFAULT_BACKEND,
     proxy: str = DEFAULT_PROXY,
+    files: str = DEFAULT_FILES,
     graph: str | None = None,
 ) -> None:
     """Raise EnvironmentUnavailable, with its name and the remedy, for the first thing that is not here.
 
     Looks for the backend, the Redis-compatible server, the graph engine (`graph` instead of the experiment's
-    own when given), and the file shim if a fault needs it. What is here may still fail to start.
+    own when given), and what brings file faults to the stores if there are any. What is here may still fail to start.
     """
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
-    kinds = {fault.kind for rule in experiment.schedule for fault in rule.faults}
-    on_files = sorted(kind for kind in kinds if kind.startswith("disk."))
+    on_files = [fault for rule in experiment.schedule for fault in rule.faults if fault.kind.startswith("disk.")]
     looks: list[Look] = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
     if on_files:
-        looks.append(("shim", partial(_demand_shim, on_files)))
+        names = tuple(store.name for store in experiment.stores)
+        looks.append(("shim", partial(_demand_reach, on_files, names, backend, files)))
     for requirement, look in looks:
         try:
             look()
@@ -61,9 +64,11 @@ def _demand_engine(engine: str) -> None:
         raise EnvironmentUnavailable(f"graph engine {engine} is not installed", ENGINE_PACKAGES[engine])
 
 
-def _demand_shim(kinds: Sequence[str]) -> None:
-    from chaos.faults.disk import library
-
-    available, reason = library.available()
-    if not available:
-        raise EnvironmentUnavailable(f"{', '.join(kinds)} need the file shim: {reason}", "see `chaos doctor`")
+def _demand_reach(faults: Sequence[Fault], stores: Sequence[str], backend: str, files: str) -> None:
+    by = reach(stores, backend=backend, files=files)
+    kinds, reason = out_of_reach(faults, by)
+    if kinds:
+        raise EnvironmentUnavailable(f"{', '.join(kinds)} cannot reach the stores: {reason}", "see `chaos doctor`")
+    for fault in faults:
+        if (refused := refusal(fault, by)) is not None:
+            raise EnvironmentUnavailable(f"{fault.kind} needs the file shim: {refused}", "see `chaos doctor`")

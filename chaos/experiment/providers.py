@@ -6,19 +6,26 @@ from collections.abc import Iterator
 
 from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment
+from chaos.experiment.reach import Reach, refusal
 from chaos.experiment.schedule import Rule
 from chaos.experiment.venues import PROVIDERS
 from chaos.faults.base import Fault
 
 
-def refusals(experiment: Experiment, name: str) -> Iterator[Problem]:
-    """Yield a problem for each fault that provider `name` cannot do, with those that can do all of them."""
+def refusals(experiment: Experiment, name: str, mechanisms: Reach | None = None) -> Iterator[Problem]:
+    """Yield a problem for each fault that provider `name` cannot do, with those that can do all of them.
+
+    `mechanisms` says how file faults would reach the stores; None: as the shim does.
+    """
     able = able_providers(experiment)
     for fault in _faults(experiment):
         reason = fault.refused_by(name)
         if reason is not None:
             remedy = f"run it with {' or '.join(PROVIDERS[one] for one in able)}" if able else "split the experiment"
             yield fault.problem(f"...) cannot be done with {PROVIDERS[name]}: {reason}", remedy, "provider-cannot")
+        elif (reason := refusal(fault, mechanisms or {})) is not None:
+            remedy = "run it where the file shim can be preloaded (see `chaos doctor`)"
+            yield fault.problem(f"...) cannot be done with strace: {reason}", remedy, "provider-cannot")
 
 
 def able_providers(experiment: Experiment) -> tuple[str, ...]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import shlex
 
 from chaos.experiment.plan import Plan
-from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
+from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
 
 
 def repeat_line(
-    plan: Plan, *, backend: str = DEFAULT_BACKEND, proxy: str = DEFAULT_PROXY, graph: str | None = None
+    plan: Plan,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    proxy: str = DEFAULT_PROXY,
+    files: str = DEFAULT_FILES,
+    graph: str | None = None,
 ) -> str:
     """Return "chaos run PATH --seed N ...", quoted for a POSIX shell; options at their defaults are left out."""
     words = ["chaos", "run", plan.selector, "--seed", str(plan.seed)]
@@ -17,6 +22,8 @@ def repeat_line(
         words += ["--backend", backend]
     if proxy != DEFAULT_PROXY:
         words += ["--proxy", proxy]
+    if files != DEFAULT_FILES:
+        words += ["--files", files]
     if graph is not None:
         words += ["--graph", graph]
     return shlex.join(words)

@@ -14,6 +14,11 @@ PROXIES = ("embedded", "toxiproxy")
 DEFAULT_BACKEND = "embedded"
 DEFAULT_PROXY = "embedded"
 
+FILES = ("auto", "preload", "strace")
+"""How file faults get into a process; "auto" preloads the shim where that works and takes strace elsewhere."""
+
+DEFAULT_FILES = "auto"
+
 PROVIDERS = {
     "embedded": "--backend embedded (the default)",
     "toxiproxy": "--proxy toxiproxy",

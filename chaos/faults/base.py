@@ -34,12 +34,12 @@ class NetworkLever(Protocol):
 
 
 class DiskLever(Protocol):
-    """The file shim under one store's processes; rules are edited live through the shared control file."""
+    """What hurts the file calls of one store's processes: the file shim, or strace where there is none."""
 
-    def arm(self, fault_id: str, rule: Mapping[str, Any]) -> None:
-        """Put a rule in a free slot; it acts from the next matching call on."""
+    async def arm(self, fault_id: str, rule: Mapping[str, Any]) -> None:
+        """Put a rule in force; it acts from the next matching call on. See `chaos.faults.disk.control.Control.arm`."""
 
-    def disarm(self, fault_id: str) -> Evidence:
+    async def disarm(self, fault_id: str) -> Evidence:
         """Clear the rule and return its counters; idempotent: an unknown id returns {}."""
 
 
@@ -95,7 +95,7 @@ class Levers(Protocol):
         """Return the proxy of `store`; KeyError when it is not reached over a network."""
 
     def disk(self, store: str) -> DiskLever:
-        """Return the shim control of `store`; EnvironmentUnavailable when no shim is loaded."""
+        """Return what reaches the file calls of `store`; EnvironmentUnavailable when nothing does."""
 
     def container(self, store: str) -> ContainerLever:
         """Return the container of `store`; EnvironmentUnavailable when it is not in one."""
@@ -188,7 +188,8 @@ class Fault(Declared):
         """Return why `provider` ("embedded", "toxiproxy" or "docker") cannot do this fault; None when it can.
 
         "toxiproxy" is a real Toxiproxy in front of our own server, "docker" the same in front of a server in a
-        container (the backends docker and compose).
+        container (the backends docker and compose). A file fault is asked about "strace" too, where nothing can be
+        preloaded.
         """
         return None
 

@@ -33,8 +33,8 @@ def render(
     """Return the report, at most 100 columns wide (a path longer than that stays whole), ending in a line end.
 
     run: run.json's object, of which experiment, hypothesis, seed, repeat, started, seconds, folder and versions
-    are shown when present, `stopped`, the reason why a run ended early, `not_judged`, and `stray_processes`, what
-    the system under test left behind. plan: plan.json's object. Raises
+    are shown when present, `file_faults` where strace reaches a store, `stopped`, the reason why a run ended early,
+    `not_judged`, and `stray_processes`, what the system under test left behind. plan: plan.json's object. Raises
     PlanError when the plan has no checker context. Pure: the same run gives the same text.
     """
     context = Context.from_plan(plan)
@@ -62,6 +62,9 @@ def _head(run: Mapping[str, Any]) -> Iterator[str]:
         yield from labelled("started", f"{run['started']}{length}", _LABEL)
     if run.get("folder"):
         yield f"{'folder':<{_LABEL}}{run['folder']}"
+    files = run.get("file_faults") or {}
+    if any(text.startswith("strace") for text in files.values()):
+        yield from labelled("file faults", "; ".join(f"{store}: {text}" for store, text in files.items()), _LABEL)
     versions = run.get("versions") or {}
     if versions:
         yield from labelled("versions", ", ".join(f"{name} {text}" for name, text in versions.items()), _LABEL)

@@ -1,4 +1,4 @@
-"""What faults can act on in a run: the proxy, the shim, and the processes."""
+"""What faults can act on in a run: the proxy, the files, and the processes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,12 @@ import os
 from chaos._process import is_stopped, until_exit
 from chaos.backends.environment import Environment
 from chaos.errors import EnvironmentUnavailable
-from chaos.faults.base import STRUCK, ContainerLever, DiskLever, Evidence, NetworkLever, PowerLever
-from chaos.faults.disk.control import Control, StoreDisk
+from chaos.faults.base import ContainerLever, DiskLever, NetworkLever, PowerLever
+from chaos.runner.disks import Disks
 from chaos.runner.supervisor import Supervisor
 
 _LOOK_S = 0.05
 """What a mere look at whether a process is gone may take."""
-
-
-class _ClockedDisk(StoreDisk):
-    """Tells also when a rule acted last, as the shim recorded it before the call returned."""
-
-    def disarm(self, fault_id: str) -> Evidence:
-        """Disarm it and return its counters with the time of its last blow; {} when it is not armed."""
-        evidence = super().disarm(fault_id)
-        struck = [record.time_ns for record in self._control.records() if record.rule_id == fault_id]
-        return {**evidence, STRUCK: max(struck)} if evidence and struck else evidence
 
 
 class RunLevers:
@@ -34,18 +24,15 @@ class RunLevers:
         environment: Environment,
         network: NetworkLever,
         supervisor: Supervisor,
-        control: Control | None,
+        disks: Disks,
         power: PowerLever | None = None,
     ) -> None:
-        """`network` acts on the proxy in front of Redis.
-
-        `control` is None when no shim is loaded, `power` when no operation log is kept.
-        """
+        """`network` acts on the proxy in front of Redis; `power` is None when no operation log is kept."""
         self._power = power
         self._network = network
         self._environment = environment
         self._supervisor = supervisor
-        self._control = control
+        self._disks = disks
 
     def network(self, store: str) -> NetworkLever:
         """Return the proxy in front of `store`; KeyError for all but Redis."""
@@ -58,10 +45,8 @@ class RunLevers:
         return self._environment.containers
 
     def disk(self, store: str) -> DiskLever:
-        """Return the shim's control, seen from `store`'s folder."""
-        if self._control is None:
-            raise EnvironmentUnavailable("no file shim is loaded", "see `chaos doctor`")
-        return _ClockedDisk(self._control, store)
+        """Return what reaches the file calls of `store`."""
+        return self._disks.lever(store)
 
     def power(self) -> PowerLever:
         """Return the power switch."""

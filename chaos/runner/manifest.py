@@ -14,7 +14,8 @@ from typing import Any
 from chaos.backends.ownership import Owner
 from chaos.checkers import Synced
 from chaos.experiment.plan import Plan
-from chaos.faults.disk import library
+from chaos.experiment.reach import Reach
+from chaos.faults.disk.mechanisms import PRELOAD
 from chaos.runner.ending import Ending
 from chaos.runner.folder import RunFolder
 from chaos.runner.judge import Judged, judge_folder, write_judgement
@@ -28,7 +29,7 @@ _PACKAGES = ("chaos-harness", "kuzu", "ladybug", "redis", "aiosqlite", "tenacity
 class Manifest:
     """Writes the files of a run folder that tell what the run was and how it ended."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, options: RunOptions, repeat: str) -> None:
+    def __init__(self, folder: RunFolder, plan: Plan, options: RunOptions, repeat: str, mechanisms: Reach) -> None:
         """Write plan.json, repro.txt and a first run.json, so that even a killed run says what it was."""
         self.folder = folder
         self._plan = plan
@@ -45,6 +46,7 @@ class Manifest:
             "argv": list(options.argv),
             "backend": options.backend,
             "proxy": options.proxy,
+            "file_faults": {store: str(mechanism) for store, mechanism in mechanisms.items()},
             "harness": Owner.this().mark,
             "started": folder.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "seconds": None,
@@ -54,7 +56,7 @@ class Manifest:
             "commit": commit_of(plan.source.parent),
         }
         written = _with_engine(plan.to_json(), options.graph)
-        self._run["not_judged"] = _leave_out(written)
+        self._run["not_judged"] = _leave_out(written, mechanisms)
         folder.write_json("plan.json", written)
         folder.write_text("repro.txt", repeat + "\n")
         self._write()
@@ -103,13 +105,13 @@ def _with_engine(plan: dict[str, Any], graph: str | None) -> dict[str, Any]:
     return plan
 
 
-def _leave_out(plan: dict[str, Any]) -> dict[str, str]:
+def _leave_out(plan: dict[str, Any], mechanisms: Reach) -> dict[str, str]:
     """Take the checks out of `plan` that cannot be judged on this system, and return them with the reason."""
-    available, reason = library.available()
-    if available or Synced.name not in plan["checks"]:
+    mechanism = mechanisms["sqlite"]
+    if mechanism.name == PRELOAD or Synced.name not in plan["checks"]:
         return {}
     plan["checks"] = [name for name in plan["checks"] if name != Synced.name]
-    return {Synced.name: f"no file shim counts the syncs: {reason}"}
+    return {Synced.name: f"no file shim counts the syncs: {mechanism.reason}"}
 
 
 def versions() -> dict[str, str]:

@@ -29,16 +29,14 @@ def make_environment(
     redis: Mapping[str, Any],
     shim_environment: Mapping[str, str],
     on_server: Callable[[str, int], None],
+    on_child: Callable[[Child], None],
 ) -> Environment:
     """Return the environment that `options` name; nothing is started yet.
 
-    `redis` is the store's configuration, `on_server` hears what becomes of the server. Whatever is started is told
-    to `guardian` at once. Raises EnvironmentUnavailable when the place is known not to be here.
+    `redis` is the store's configuration, `on_server` hears what becomes of the server, `on_child` of each process the
+    moment it is started. Containers are told to `guardian`. Raises EnvironmentUnavailable when the place is known not
+    to be here.
     """
-
-    def _watch(child: Child) -> None:
-        guardian.watch_process(child.pid)
-
     if options.backend == "docker":
         from chaos.backends.docker.environment import DockerEnvironment
 
@@ -58,7 +56,7 @@ def make_environment(
         folder.logs,
         redis=redis,
         shim_environment=shim_environment,
-        on_child=_watch,
+        on_child=on_child,
         on_server=on_server,
         with_toxiproxy=options.proxy == "toxiproxy",
     )

@@ -9,14 +9,14 @@ from typing import Protocol
 from chaos.checkers.model import Verdict
 from chaos.experiment.plan import Plan
 from chaos.experiment.repeat import repeat_line
-from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
+from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How to run: `out` is the folder of run folders; `graph` overrides the experiment's engine.
 
-    `backend` and `proxy` are names of `chaos.experiment.venues`. `wire` asks for the wire
+    `backend`, `proxy` and `files` are names of `chaos.experiment.venues`. `wire` asks for the wire
     journal even when no rule reads frames.
 
     `keep` keeps the stores' files of a run that passed, too. `argv` is what the user typed, for run.json.
@@ -26,6 +26,7 @@ class RunOptions:
     out: Path
     backend: str = DEFAULT_BACKEND
     proxy: str = DEFAULT_PROXY
+    files: str = DEFAULT_FILES
     graph: str | None = None
     keep: bool = False
     wire: bool = False
@@ -73,4 +74,4 @@ class Progress(Protocol):
 
 def repeat_command(plan: Plan, options: RunOptions) -> str:
     """Return the command that repeats this run: same file, same seed, same place, same engine."""
-    return repeat_line(plan, backend=options.backend, proxy=options.proxy, graph=options.graph)
+    return repeat_line(plan, backend=options.backend, proxy=options.proxy, files=options.files, graph=options.graph)

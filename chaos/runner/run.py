@@ -15,6 +15,7 @@ from chaos.errors import EnvironmentUnavailable, HarnessError, HealFailed
 from chaos.exit_codes import ExitCode
 from chaos.experiment.plan import Plan
 from chaos.experiment.probes import Commits, PingAll
+from chaos.experiment.reach import reach
 from chaos.experiment.venues import DEFAULT_BACKEND
 from chaos.history.model import Entry
 from chaos.runner.clients import Load
@@ -97,9 +98,11 @@ class Run:
         """Set the stage, play, and take the stage down on every way out; then judge."""
         assert self._folder is not None
         self._folder.prepare()
-        self._manifest = Manifest(self._folder, self._plan, self._options, self._repeat)
+        names = [store.name for store in self._experiment.stores]
+        mechanisms = reach(names, backend=self._options.backend, files=self._options.files)
+        self._manifest = Manifest(self._folder, self._plan, self._options, self._repeat, mechanisms)
         await self._look_for_leftovers(self._manifest)
-        stage = Stage(self._plan, self._options, self._folder, guardian)
+        stage = Stage(self._plan, self._options, self._folder, guardian, mechanisms)
         stopped: str | None = None
         ending: Ending | None = None
         try:

@@ -15,17 +15,20 @@ import msgspec
 
 from chaos._channel import ChannelClosed, RemoteError
 from chaos._declare import seconds
-from chaos._process import Child
+from chaos._process import TRACEABLE_VARIABLE, Child
 from chaos.backends.environment import Environment
 from chaos.backends.ownership import OWNER_VARIABLE, Owner
 from chaos.crashpoints import snapshot
 from chaos.errors import EnvironmentUnavailable, HarnessError
 from chaos.experiment.plan import AtPhase, Plan
+from chaos.experiment.reach import Reach, out_of_reach, refusal
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
+from chaos.faults.disk.mechanisms import PRELOAD, STRACE
 from chaos.faults.disk.power import PowerLoss
 from chaos.history.model import Kind
 from chaos.history.writer import HistoryWriter
+from chaos.runner.disks import Disks
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import RUN_MARK, Guardian, processes_with
 from chaos.runner.ledger import Ledger
@@ -48,8 +51,12 @@ DYING_S = 0.2
 class Stage:
     """Builds the scene of a run from the bottom up, and takes it down again in reverse, whatever was built."""
 
-    def __init__(self, plan: Plan, options: RunOptions, folder: RunFolder, guardian: Guardian) -> None:
-        """Nothing is started yet."""
+    def __init__(
+        self, plan: Plan, options: RunOptions, folder: RunFolder, guardian: Guardian, mechanisms: Reach
+    ) -> None:
+        """Nothing is started yet. `mechanisms` says how file faults reach the stores."""
+        self._mechanisms = mechanisms
+        self._disks: Disks | None = None
         self._plan = plan
         self._options = options
         self._folder = folder
@@ -88,7 +95,11 @@ class Stage:
         then is ended by `stop`.
         """
         self._require_engine()
-        variables = {**self._load_shim(), RUN_MARK: str(self._folder.path), OWNER_VARIABLE: Owner.this().mark}
+        mark = {RUN_MARK: str(self._folder.path), OWNER_VARIABLE: Owner.this().mark}
+        variables = {**self._load_shim(), **mark}
+        if any(mechanism.name == STRACE for mechanism in self._mechanisms.values()):
+            variables[TRACEABLE_VARIABLE] = "1"
+        self._disks = Disks(self._mechanisms, self._folder, self.control, mark, self._watch)
         self.environment = make_environment(
             self._options,
             self._folder,
@@ -96,6 +107,7 @@ class Stage:
             redis=self._stores.get("redis", {}),
             shim_environment=variables,
             on_server=self._record_server,
+            on_child=self._watch,
         )
         await self.environment.start()
         self._guardian.all_made()
@@ -105,7 +117,7 @@ class Stage:
             on_phase=self._on_phase,
             on_phase_told=self._on_phase_told,
             on_child=self._watch,
-            on_pid=self._guardian.watch_process,
+            on_pid=self._watch_pid,
             restart_deadline_s=max(30.0, 2 * seconds(self._plan.experiment.recovery.budget)),
             held=self._worker_held,
         )
@@ -113,7 +125,8 @@ class Stage:
             self.environment, self._plan, self._folder, wire=self._options.wire, start_ns=self.history.start_ns
         )
         power = Power(self.log, self.environment, self.supervisor) if self.log is not None else None
-        levers = RunLevers(self.environment, network, self.supervisor, self.control, power)
+        self._disks.connect(self.environment, self.supervisor)
+        levers = RunLevers(self.environment, network, self.supervisor, self._disks, power)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
         try:
             await self.supervisor.start(set_up=True)
@@ -205,7 +218,17 @@ class Stage:
         self._record("event", what, value={"status" if what == "server_exited" else "pid": number})
 
     def _watch(self, child: Child) -> None:
+        """Hear of a process of ours: the worker, the server, a proxy, a strace."""
         self._guardian.watch_process(child.pid)
+        store = {"worker": "sqlite", "redis": "redis"}.get(child.name)
+        if store is not None and self._disks is not None:
+            self._disks.started(store, child.pid)
+
+    def _watch_pid(self, pid: int) -> None:
+        """Hear of a process that the worker has started."""
+        self._guardian.watch_process(pid)
+        if self._disks is not None and self.supervisor is not None and self.supervisor.children.get("graph") == pid:
+            self._disks.started("graph", pid)
 
     def _require_engine(self) -> None:
         if "graph" in self._stores and importlib.util.find_spec(self.graph_engine) is None:
@@ -218,26 +241,32 @@ class Stage:
         """Demand the shim's handshake from the processes it was loaded into: ld.so only warns and goes on."""
         assert self.environment is not None
         assert self.supervisor is not None
-        for child in (self.supervisor.child, self.environment.shimmed()):
-            if self.control is not None and child is not None and not self.control.has_attached(child.pid):
+        for store, child in (("sqlite", self.supervisor.child), ("redis", self.environment.shimmed())):
+            if child is None or self.control is None or self._mechanisms[store].name != PRELOAD:
+                continue
+            if not self.control.has_attached(child.pid):
                 raise HarnessError(f"the file shim is not loaded in {child.name} (pid {child.pid}); see its log")
 
     def _load_shim(self) -> dict[str, str]:
-        """Make the control file and return the variables that load the shim; none where it is not available.
+        """Make the control file and return the variables that load the shim; none where no store is reached by it.
 
-        Raises EnvironmentUnavailable when the plan has a file fault and there is no shim for it, and when the
+        Raises EnvironmentUnavailable when the plan has a file fault that nothing brings to its store, and when the
         library that CHAOS_SHIM_LIBRARY names cannot be used.
         """
         available, reason = library.available()
-        if not available:
-            if os.environ.get(library.OVERRIDE):  # what a user names is never silently done without
-                raise EnvironmentUnavailable(reason, f"or unset {library.OVERRIDE}")
-            wanted = [rule.fault.kind for rule in self._plan.rules if rule.fault.kind.startswith("disk.")]
-            if wanted:
-                raise EnvironmentUnavailable(
-                    f"the plan has file faults ({', '.join(wanted)}) and there is no file shim: {reason}",
-                    "see `chaos doctor`",
-                )
+        if not available and os.environ.get(library.OVERRIDE):  # what a user names is never silently done without
+            raise EnvironmentUnavailable(reason, f"or unset {library.OVERRIDE}")
+        faults = [rule.fault for rule in self._plan.rules]
+        kinds, reason = out_of_reach(faults, self._mechanisms)
+        if kinds:
+            raise EnvironmentUnavailable(
+                f"the plan has file faults ({', '.join(kinds)}) that cannot reach their store: {reason}",
+                "see `chaos doctor`",
+            )
+        refused = [told for fault in faults if (told := refusal(fault, self._mechanisms)) is not None]
+        if refused:
+            raise EnvironmentUnavailable(f"a file fault of the plan cannot be done: {refused[0]}", "see `chaos doctor`")
+        if not any(mechanism.name == PRELOAD for mechanism in self._mechanisms.values()):
             return {}
         self.control = Control.create(self._folder.control, self._folder.data)
         self.control.arm(SYNC_WATCH, {"calls": ("fsync", "fdatasync"), "path": COMMIT_LOG, "action": "count"})

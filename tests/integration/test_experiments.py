@@ -14,8 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
 DEEP = {
     "aof_everysec.py",
+    "bit_rot.py",
     "flapping.py",
+    "fsync_fails.py",
+    "fsync_lies.py",
     "graph_killed.py",
+    "kill_every_call.py",
     "latency.py",
     "mid_frame_cut.py",
     "naive_coordinator.py",
@@ -24,7 +28,9 @@ DEEP = {
     "power_loss.py",
     "redis_client_retries.py",
     "redis_killed.py",
+    "slow_disk.py",
     "slow_redis.py",
+    "torn_write.py",
 }
 """Those that other tests run, or whose faults quicker tests inject; the nightly runs them all, and the gate runs them on ladybug."""
 

@@ -18,16 +18,23 @@ MUTANT = """
     from chaos import systems
 
     found = runpy.run_path({experiment!r})
-    base = found["EXPERIMENT"] if "EXPERIMENT" in found else found["EXPERIMENTS"][1]
+    base = found["EXPERIMENT"] if "EXPERIMENT" in found else found["EXPERIMENTS"][{index}]
     EXPERIMENT = dataclasses.replace(base, id="mutant", system=systems.Own({system!r}))
 """
 
+DEEP = pytest.mark.deep
+
 CASES = [
+    # The experiment's file, and where that has several, the number of the one; the mutant; the check that catches it.
     pytest.param("latency.py", "NoFsync", "synced", id="NoFsync"),
     pytest.param("crash_mid_commit.py", "NoRecovery", "atomic", id="NoRecovery"),
     pytest.param("partition.py", "NoIdempotence", "exactly_once", id="NoIdempotence"),
-    pytest.param("power_loss.py", "LazyFsync", "durable", marks=pytest.mark.deep, id="LazyFsync"),
-    pytest.param("power_loss.py", "EagerPurge", "durable", marks=pytest.mark.deep, id="EagerPurge"),
+    pytest.param("power_loss.py::1", "LazyFsync", "durable", marks=DEEP, id="LazyFsync"),
+    pytest.param("power_loss.py::1", "EagerPurge", "durable", marks=DEEP, id="EagerPurge"),
+    pytest.param("fsync_lies.py::0", "EagerPurge", "durable", marks=DEEP, id="EagerPurge-fsync_lies"),
+    pytest.param("disk_full.py::0", "Optimist", "durable", marks=DEEP, id="Optimist"),
+    pytest.param("slow_disk.py", "Hasty", "no_zombie", marks=DEEP, id="Hasty"),
+    pytest.param("kill_every_call.py", "NoRecovery", "atomic", marks=DEEP, id="NoRecovery-kill_every_call"),
 ]
 
 
@@ -35,7 +42,8 @@ CASES = [
 def test_a_mutant_is_caught(chaos_command, experiment: str, mutant: str, check: str) -> None:
     """Exit 1, and the check that watches over that promise is invalid, with witnesses."""
     system = f"{ROOT / 'tests/planted/systems.py'}:{mutant}"
-    text = MUTANT.format(experiment=str(ROOT / "experiments" / experiment), system=system)
+    file, _, index = experiment.partition("::")
+    text = MUTANT.format(experiment=str(ROOT / "experiments" / file), index=index or 0, system=system)
     done = chaos_command("run", chaos_command.write(text), "--seed", "0")
     assert done.code == 1, done.out + done.err
     verdict = json.loads((done.folder / "checks" / f"{check}.json").read_text())

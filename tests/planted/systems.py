@@ -5,6 +5,8 @@ LazyFsync    the commit log is synced at checkpoints only, which a killed proces
 EagerPurge   rows of the commit log go as soon as the stores have answered, not when something else holds them durably
 TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
+Optimist     a commit that a full disk refused is acknowledged
+Hasty        a commit that takes longer than its deadline is called aborted
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
 """
@@ -18,11 +20,11 @@ import msgspec
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import WriteTransaction
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog, RedoRow, Result
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, APPLY_UNCHECKED, RedisSecondary
-from chaos.transactions.system import Site
+from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Site
 from chaos.transactions.unit import Transaction
 from chaos.workload.base import Genesis
 
@@ -40,10 +42,10 @@ class LazyFsync(RedoSystem):
 
 
 class _PurgingLog(CommitLog):
-    async def append(self, transaction: WriteTransaction, unit: Transaction) -> RedoRow:
-        row = await super().append(transaction, unit)
+    async def append(self, transaction: WriteTransaction, units: Sequence[Transaction]) -> list[Result]:
+        results = await super().append(transaction, units)
         await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
-        return row
+        return results
 
 
 class EagerPurge(RedoSystem):
@@ -74,6 +76,25 @@ class TrustingRedis(RedoSystem):
     """A server that tells a number is believed to have everything up to it."""
 
     redis_secondary = _TrustingRedis
+
+
+class Optimist(RedoSystem):
+    """Whatever goes wrong before the commit point, the client hears that it went well."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Take a full disk for a commit."""
+        outcome = await super().transact(request)
+        full = isinstance(outcome, Aborted) and "SQLITE_FULL" in outcome.reason
+        return Committed(csn=0) if full else outcome
+
+
+class Hasty(RedoSystem):
+    """What is not committed by its deadline counts as aborted, although nobody calls it back."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Take what nobody knows for an abort."""
+        outcome = await super().transact(request)
+        return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
 
 
 class _BelievingRedis(_TrustingRedis):

@@ -303,10 +303,10 @@ class StoreDisk:
         self._control = control
         self._store = store
 
-    def arm(self, fault_id: str, rule: Mapping[str, Any]) -> None:
-        """Arm a rule for files of this store; see `Control.arm`."""
+    async def arm(self, fault_id: str, rule: Mapping[str, Any]) -> None:
+        """Arm a rule for files of this store; see `Control.arm`. Never waits."""
         self._control.arm(fault_id, {**rule, "path": f"{self._store}/{rule.get('path', '*')}"})
 
-    def disarm(self, fault_id: str) -> Evidence:
-        """Disarm it and return its counters; {} when it is not armed."""
+    async def disarm(self, fault_id: str) -> Evidence:
+        """Disarm it and return its counters; {} when it is not armed. Never waits."""
         return self._control.disarm(fault_id)

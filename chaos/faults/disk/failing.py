@@ -50,10 +50,11 @@ class DiskError(DiskFault):
 class FsyncFails(DiskFault):
     """Make syncs of files fail with EIO; they are not executed.
 
-    `pages` is what the failure does to the bytes that were not synced: "dropped", as on Linux, where they are marked
-    clean and never become durable unless they are written again, though reads see them; or "kept", so that a later sync
-    may make them durable. The difference is one for the operation log and what is built on it; the running program sees
-    the same. File systems that revert the pages, so that reads see the old bytes, are not modelled.
+    `pages` is what the failure does to the bytes that were not synced: "dropped", as with ext4 and XFS, where they are
+    marked clean and never become durable unless they are written again, though reads see them; "reverted", as with
+    btrfs, where reads see the old bytes again and the file has its old length; or "kept", so that a later sync may make
+    them durable. Between "dropped" and "kept" the difference is one for the operation log and what is built on it; the
+    running program sees the same. Reverted are changes made since the fault began.
     """
 
     pages: str = "dropped"
@@ -67,13 +68,13 @@ class FsyncFails(DiskFault):
     def problems(self) -> Iterator[Problem]:
         """Yield every mistake in the parameters."""
         yield from self._bad_place(self.path)
-        yield from self.bad_choice("pages", ("dropped", "kept"))
+        yield from self.bad_choice("pages", ("dropped", "kept", "reverted"))
         yield from self._bad_turns()
 
     def action(self) -> dict[str, Any]:
         """Return what this fault adds to the rule."""
         calls = ["fsync", "fdatasync"]
-        return {"action": "sync_fail", "pages_dropped": self.pages == "dropped", "calls": calls, **self.turns()}
+        return {"action": "sync_fail", "pages": self.pages, "calls": calls, **self.turns()}
 
 
 @dataclass(frozen=True)

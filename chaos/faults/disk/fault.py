@@ -11,6 +11,7 @@ from chaos.errors import Problem
 from chaos.faults.base import Evidence, Fault, Injection, Levers
 from chaos.faults.disk.calls import ERRORS, table
 from chaos.faults.disk.layout import COUNT_MAX, GLOB_BYTES, PLACE_MAX
+from chaos.faults.disk.tracing import Beyond, injection_of
 
 Calls = str | tuple[str, ...]
 """What calls a fault means: families such as "write" and "sync", or libc calls such as "fdatasync"; see
@@ -60,7 +61,9 @@ class DiskFault(Fault):
         return {"store": self.store, **{name: value for name, value in self.rule().items() if name != "action"}}
 
     def refused_by(self, provider: str) -> str | None:
-        """Refuse a server in a container: the shim is loaded into processes of ours only."""
+        """Refuse a server in a container, whose process is none of ours, and what strace cannot do."""
+        if provider == "strace":
+            return self._beyond_strace()
         if provider == "docker" and self.store == "redis":
             return "the file shim is not loaded into a server in a container"
         return None
@@ -68,16 +71,25 @@ class DiskFault(Fault):
     async def inject(self, levers: Levers, fault_id: str, rng: Random) -> Injection:
         """Arm the rule; it acts from the next matching call on.
 
-        Raises EnvironmentUnavailable when the store's processes run without the shim. Never waits, so there
-        is nothing to cancel half-way.
+        Raises EnvironmentUnavailable when nothing reaches the store's processes. Cancellation: `heal` clears what
+        was begun.
         """
-        levers.disk(self.store).arm(fault_id, {**self.rule(), "seed": rng.getrandbits(64)})
+        await levers.disk(self.store).arm(fault_id, {**self.rule(), "seed": rng.getrandbits(64)})
         return Injection(fault_id, state={"armed": True})
 
     async def heal(self, levers: Levers, injection: Injection) -> Evidence:
         """Disarm the rule and return its counters; calls that it delays wake within milliseconds."""
-        injection.evidence.update(levers.disk(self.store).disarm(injection.fault_id))
+        injection.evidence.update(await levers.disk(self.store).disarm(injection.fault_id))
         return injection.evidence
+
+    def _beyond_strace(self) -> str | None:
+        if any(self.problems()):
+            return None  # told elsewhere, and not to be translated
+        try:
+            injection_of(self.rule())
+        except Beyond as error:
+            return str(error)
+        return None
 
     def _bad_place(self, path: object) -> Iterator[Problem]:
         """Yield the mistakes in `store`, `path`, `probability` and `offsets`, which all file faults have."""

@@ -44,6 +44,14 @@ class Action(IntEnum):
     KILL_ALL_AFTER = 14
 
 
+class Pages(IntEnum):
+    """What a failed sync does to the bytes that were not synced."""
+
+    KEPT = 0
+    DROPPED = 1
+    REVERTED = 2
+
+
 class Spread(IntEnum):
     """How the drawn part of a delay is spread."""
 

@@ -43,7 +43,9 @@ class PowerLoss(Fault):
         yield from self.bad_choice("policy", POLICIES)
 
     def refused_by(self, provider: str) -> str | None:
-        """Refuse a server in a container: what it writes is not recorded there."""
+        """Refuse a server in a container, and strace: what they write is not recorded."""
+        if provider == "strace":
+            return "strace keeps no log of what is written and synced"
         if provider == "docker":
             return "the file shim, which records what is synced, is not loaded into a server in a container"
         return None

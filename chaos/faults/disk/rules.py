@@ -29,6 +29,14 @@ _COUNTER_NAMES = {
     Action.KILL_ALL_AFTER: "processes_killed",
 }
 
+
+def counter_name(action: Action) -> str:
+    """Return the name under which evidence counts the calls that were acted on."""
+    return _COUNTER_NAMES[action]
+
+
+_CHANGING = ("write", "truncate", "allocate")
+
 _NAMES = [name for name, *_ in layout.Rule._fields_]  # so ctypes names it
 DECLARED_FIELDS = tuple(_NAMES[_NAMES.index("calls") : _NAMES.index("glob") + 1])
 """The fields of a slot that a rule declares, from `calls` to `glob`."""
@@ -77,7 +85,7 @@ def encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
 
     Beside what every rule has, an action needs: errno "error"; delay "delay_s", and may have "spread" with
     "spread_s", and "s_per_mib"; short "keep_bytes"; full "budget_bytes", and may have "freed_bytes" with "freed_after";
-    sync_fail "pages_dropped"; tear and rot "unit_bytes"; misdirect "shift_bytes".
+    sync_fail "pages"; tear and rot "unit_bytes"; misdirect "shift_bytes".
     """
     name = str(rule.get("action", "")).upper()
     if name not in Action.__members__ or name == Action.NONE.name:
@@ -87,7 +95,10 @@ def encode(rule_id: str, rule: Mapping[str, Any]) -> layout.Rule:
     error = _error(action, rule)
     entry = layout.Rule()
     entry.action = action
-    entry.calls = table().mask((calls,) if isinstance(calls, str) else calls, error)
+    calls = (calls,) if isinstance(calls, str) else tuple(calls)
+    if action is Action.SYNC_FAIL and rule["pages"] == "reverted":
+        calls += _CHANGING  # what they change must be known when a sync fails
+    entry.calls = table().mask(calls, error)
     if not entry.calls:
         raise ValueError(f"calls={calls!r} must name at least one call")
     entry.error = getattr(errno, error) if error else 0
@@ -133,7 +144,7 @@ def _encode_amounts(entry: layout.Rule, action: Action, rule: Mapping[str, Any])
             entry.third = _nanoseconds("s_per_mib", rule.get("s_per_mib", 0))
             entry.spread = layout.Spread[str(rule.get("spread", "none")).upper()]
         case Action.SYNC_FAIL:
-            entry.amount = bool(rule["pages_dropped"])
+            entry.amount = layout.Pages[str(rule["pages"]).upper()]
         case Action.TEAR | Action.ROT:
             entry.amount = within("unit_bytes", rule.get("unit_bytes"), 1, layout.COUNT_MAX)
         case Action.MISDIRECT:
@@ -161,7 +172,7 @@ def evidence_of(rule: layout.Rule, generation: int) -> dict[str, int | float | s
     action = Action(rule.action)
     evidence: dict[str, int | float | str] = {
         "calls_matched": count(rule.matched, generation),
-        _COUNTER_NAMES[action]: count(rule.fired, generation),
+        counter_name(action): count(rule.fired, generation),
     }
     if action is Action.DELAY:
         evidence["delay_s"] = count(rule.used, generation) / 1e9

@@ -64,7 +64,7 @@ def test_options_of_the_plugin_are_on_the_page() -> None:
     """What the plugin adds to pytest has its rows."""
     source = (ROOT / "chaos" / "pytest_plugin.py").read_text(encoding="utf-8")
     added = set(re.findall(r'"(--[a-z-]*chaos[a-z-]*)"', source))
-    assert len(added) == 5
+    assert len(added) == 6
     rows = sections("commands.md")["pytest"]
     assert {name for name in added if f"| `{name}" not in rows} == set()
     assert "`chaos_experiments`" in rows

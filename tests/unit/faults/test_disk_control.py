@@ -119,12 +119,12 @@ def test_budget_is_for_full_rules(control: Control) -> None:
         control.set_budget("f0", 1)
 
 
-def test_store_disk_prefixes_the_path(control: Control) -> None:
+async def test_store_disk_prefixes_the_path(control: Control) -> None:
     """A store's lever reaches the files of that store only."""
     disk = StoreDisk(control, "sqlite")
-    disk.arm("f0", {**RULE, "path": "*-wal"})
+    await disk.arm("f0", {**RULE, "path": "*-wal"})
     assert control._file.rules[0].glob == b"sqlite/*-wal"
-    assert disk.disarm("f0") == {"calls_matched": 0, "calls_failed": 0}
+    assert await disk.disarm("f0") == {"calls_matched": 0, "calls_failed": 0}
 
 
 def test_create_refuses(control: Control, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (DiskDelay("sqlite", "1ms", spread="wide", spread_by="1ms"), ["not-a-choice"]),
     (DiskDelay("sqlite", "1ms", spread="tail"), ["out-of-range"]),
     (DiskDelay("sqlite", 0, bytes_per_s=0), ["out-of-range"]),
-    (FsyncFails("sqlite", pages="reverted"), ["not-a-choice"]),
+    (FsyncFails("sqlite", pages="lost"), ["not-a-choice"]),
     (FsyncLies("sqlite", nth=0), ["out-of-range"]),
     (ShortRead("sqlite", 0), ["out-of-range"]),
     (TornWrite("sqlite", unit_bytes=0, nth=0), ["out-of-range", "out-of-range"]),

@@ -102,5 +102,5 @@ def test_without_a_shim_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(needs, "_servers", lambda *_: [])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(library, "available", lambda: (False, "no compiler"))
-    with pytest.raises(EnvironmentUnavailable, match=r"disk\.power_loss need the file shim: no compiler"):
+    with pytest.raises(EnvironmentUnavailable, match=r"disk\.power_loss .*no compiler"):
         needs.demand(experiment)

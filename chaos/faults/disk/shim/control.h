@@ -42,13 +42,20 @@ enum action {
     ACTION_FULL = 7,       /* transfers while the bytes in `limit` last, then fails with `error`; after `third` failures
                               (0: never) `second` more bytes are free */
     ACTION_LIE = 8,        /* writes and syncs: not executed, and success returned */
-    ACTION_SYNC_FAIL = 9,  /* fails with `error`, and a log tells (amount 1) or not (0) that what was not synced is lost */
+    ACTION_SYNC_FAIL = 9,  /* fails with `error`; `amount` is what becomes of the bytes that were not synced */
     ACTION_TEAR = 10,      /* writes that cross a multiple of `amount` in the file: cut at one, then SIGKILL */
     ACTION_ROT = 11,       /* reads: one bit in each `amount` bytes of the file is flipped in what is returned */
     ACTION_MISDIRECT = 12, /* writes land `amount` bytes further on */
     ACTION_KILL_ALL = 13,  /* SIGKILL to all processes of the run before the call */
     ACTION_KILL_ALL_AFTER = 14,
     ACTION_END = 15,
+};
+
+/* What a failed sync does to the bytes that were not synced. */
+enum pages {
+    PAGES_KEPT = 0,     /* a later sync makes them durable */
+    PAGES_DROPPED = 1,  /* reads see them, and no sync makes them durable any more; only a log can show that */
+    PAGES_REVERTED = 2, /* reads see what was there before; the rule must name writes, cuts and allocations, too */
 };
 
 /* How the drawn part of a delay is spread. */

@@ -231,6 +231,7 @@ void decide(const struct operation *operation, struct decision *decision)
     decision->granted = 0;
     decision->keep = operation->size;
     decision->counting = 0;
+    decision->noting = false;
     const char *other = operation->other != NULL ? operation->other->text : NULL;
     uint64_t armed = atomic_load_explicit(&control->armed, memory_order_acquire);
     for (; armed != 0; armed &= armed - 1) {
@@ -241,6 +242,7 @@ void decide(const struct operation *operation, struct decision *decision)
             continue;
         }
         struct rule *rule = &control->rules[slot];
+        decision->noting |= order.action == ACTION_SYNC_FAIL && order.amount == PAGES_REVERTED;
         const bool ranged = order.first != 0 || order.end != 0;
         if (!concerns(operation, &order) ||
             !order_covers(&order, ranged ? place_before(operation) : -1, operation->size)) {

@@ -7,6 +7,8 @@
 #include "files.h"
 #include "match.h"
 
+#include <stdbool.h>
+
 /* One call on a file in scope. */
 struct operation {
     struct control *control;
@@ -34,6 +36,7 @@ struct decision {
     uint64_t keep;     /* bytes that may be transferred */
     uint64_t delay_ns;
     uint64_t counting; /* bit n: rule n counts this call if it succeeds */
+    bool noting;       /* a rule may want to bring back what the file holds now, or held */
     uint16_t generations[RULE_COUNT]; /* set only where `counting` is */
 };
 

@@ -10,7 +10,8 @@
  *   1. delay: the longest one sleeps, in slices, so that disarming the rule wakes it;
  *   2. kill: the process gets SIGKILL; the call is not executed. Kill-all dooms every program of the run besides (doom.c);
  *   3. errno, failed sync: the call is not executed, nothing reaches the file, and it fails; of several rules the lowest
- *      slot wins. A close is executed all the same, since Linux releases the descriptor whatever close reports;
+ *      slot wins. A close is executed all the same, since Linux releases the descriptor whatever close reports. A failed
+ *      sync that reverts gives the file back what it held at its last sync (revert.c);
  *   4. lie: the call is not executed, and success is returned; a write moves the position in the file as if it had been;
  *   5. short: only the first bytes are really transferred, and their number is returned, without an error;
  *      full: transfers use up a budget of bytes, the one at its edge is cut short, the next ones fail with ENOSPC

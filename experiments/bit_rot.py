@@ -1,0 +1,69 @@
+"""Bits of a file are wrong when they are read; the disk has the right ones.
+
+Two experiments. Where a store checks what it reads as it opens, rot costs time: it does not open until reads are good
+again. Where the check also marks the end of a log, rot costs what lies behind: SQLite cannot tell a rotten record in
+the middle of its log from a torn one at the end.
+"""
+
+from chaos import Experiment, Guards, KnownFailure, Recovery, checks, faults, stores, when, workload
+
+STORES = (stores.SQLite(), stores.Redis(), stores.Graph())
+
+EXPERIMENTS = (
+    Experiment(
+        id="bit-rot-noticed",
+        hypothesis="Rot in what a store checks as it opens keeps it closed until the rot is over, and loses nothing.",
+        tags=("disk", "redis", "sqlite"),
+        stores=STORES,
+        workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=4, deadline="1s"),
+        schedule=(
+            # The base of the server's log is a snapshot with a sum at its end.
+            when.phase("redis.applying", nth=20)
+            .do(
+                faults.BitRot("redis", every_bytes=8, path="appendonlydir/*.base.rdb"),
+                faults.KillAtCall("redis", "write", path="appendonlydir/*.aof"),
+            )
+            .heal(after="1s"),
+            # Both databases begin with a few bytes that say what they are.
+            when.phase("graph.applying", nth=45)
+            .do(
+                faults.BitRot("graph", every_bytes=2, path="graph.db", offsets=(0, 8)),
+                faults.KillAtCall("graph", "write"),
+            )
+            .heal(after="1500ms"),
+            when.phase("sqlite.committing", nth=70)
+            .do(
+                faults.BitRot("sqlite", every_bytes=4, path="main.db", offsets=(0, 16)),
+                faults.KillAtCall("sqlite", "write", path="*-wal"),
+            )
+            # Longer than a new process needs to come to its first read.
+            .heal(after="2500ms"),
+        ),
+        # Without SQLite nothing is acknowledged.
+        guards=Guards(before=1, during=0, after=1),
+    ),
+    Experiment(
+        id="bit-rot-commit-log",
+        hypothesis="What SQLite has committed survives that its log is read once with wrong bits.",
+        tags=("control", "disk", "sqlite"),
+        stores=STORES,
+        workload=workload.Transfers(accounts=16, clients=4, rate=60, seconds=3, deadline="1s"),
+        schedule=(
+            when.phase("sqlite.committing", nth=60)
+            .do(
+                faults.BitRot("sqlite", every_bytes=4096, path="*-wal"),
+                faults.KillAtCall("sqlite", "sync", path="*-wal", after=True),
+            )
+            # Until the new process has read the log.
+            .heal(at=when.phase("recovering", nth=1)),
+        ),
+        recovery=Recovery(budget="1s", hold="200ms"),
+        # The process that reads the rotten log is the one that could acknowledge anything.
+        guards=Guards(before=1, during=0, after=1),
+        checks=(checks.Durable(), checks.Landed()),
+        expect=KnownFailure(
+            check="durable",
+            reason="SQLite's log ends, by definition, before the first frame whose sum is wrong (fileformat2.html).",
+        ),
+    ),
+)
