@@ -136,13 +136,16 @@ class Supervisor:
         self._may_start.set()
 
     def supplant(self) -> int:
-        """Stop the worker with SIGSTOP, leave it as it is and start the next one; return its pid.
+        """Stop the worker with SIGSTOP, kill its children, and start the next one; return the pid of the stopped one.
 
         Raises ProcessLookupError when there is none, or it is not open yet.
         """
         if self.child is None or self.channel is None or not self.ready.is_set():
             raise ProcessLookupError("no worker is open that could be supplanted")
         os.kill(self.child.pid, signal.SIGSTOP)
+        for pid in self.children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._ghosts[self.child.pid] = Ghost(self.child, self.channel)
         self.ready.clear()
         self._supplanted.set()

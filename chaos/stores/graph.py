@@ -188,12 +188,7 @@ class GraphStore:
 
         Returns the seal of the files when it has closed them in peace, else None.
         """
-        if self._supervisor is None:
-            return None
-        self._supervisor.cancel()
-        await asyncio.gather(self._supervisor, return_exceptions=True)
-        self._supervisor = None
-        running, self._running = self._running, None
+        running = await self._unsupervised()
         seal: str | None = None
         if running is not None:
             try:
@@ -209,6 +204,24 @@ class GraphStore:
         await asyncio.gather(*self._calls, return_exceptions=True)
         await self._readers.wait_idle()
         return seal
+
+    async def abandon(self) -> None:
+        """Kill the child and start none any more; the files stay as they are. Idempotent."""
+        running = await self._unsupervised()
+        if running is not None:
+            await running.process.kill()
+            running.channel.close()
+            self._on_child(None)
+
+    async def _unsupervised(self) -> _Running | None:
+        """End the supervisor, and return the child that runs now, if one does."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        running, self._running = self._running, None
+        self._why_not_ready = "it was given up"
+        return running
 
     async def make_base(self, name: str, keep: Sequence[str]) -> tuple[Base, Mapping[str, int]]:
         """Checkpoint and copy the database; return the copy, and how many rows each table has.
