@@ -24,6 +24,7 @@ import msgspec
 
 from chaos._channel import SyncChannel
 from chaos._process import die_with_parent
+from chaos.stores.graph_batch import merged
 from chaos.stores.graph_desk import READING_THREADS, Dropped, ReadingDesk, Refused
 from chaos.stores.graph_engine import CommitFailed, GraphEngine, Statement
 from chaos.stores.graph_files import GraphFiles, Locked, Plan
@@ -113,6 +114,7 @@ class GraphServer:
         """Apply those transactions that were not; the marks that say so are part of the same transaction."""
         assert self._engine is not None
         statements: list[Statement] = []
+        marks: list[Statement] = []
         reached = self._applied
         for row in args["rows"]:
             csn = row["csn"]
@@ -123,11 +125,11 @@ class GraphServer:
                     continue
             statements += _statements(row)
             if args["checked"] or not self._engine.run("MATCH (a:Applied {csn: $csn}) RETURN a.csn", {"csn": csn}):
-                statements.append((_CREATE_APPLIED, {"csn": csn, "token": row["token"]}))
+                marks.append((_CREATE_APPLIED, {"csn": csn, "token": row["token"]}))
             reached = max(csn, reached or 0)
         if reached == self._applied and args["checked"]:
             return {"outcome": "already", "applied": self._applied}
-        self._engine.transact(statements)
+        self._engine.transact(merged([*statements, *marks]))
         self._applied = reached
         return {"outcome": "applied", "applied": self._applied}
 

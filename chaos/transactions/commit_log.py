@@ -139,15 +139,27 @@ class CommitLog:
                     await self._store.reopen(self.take_over)
 
     async def append(
-        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+        self,
+        transaction: WriteTransaction,
+        units: Sequence[Transaction],
+        validation: Validation | None = None,
+        *,
+        begin: bool = False,
     ) -> list[Result]:
         """Write data, commit rows and redo rows into the open `transaction`, in one hop; the caller commits.
 
         A unit that `validation` objects to is left out; one whose rows are not allowed is undone alone. Raises
-        Fenced, and StoreUnavailable when nothing of the batch is left (BatchLost: a statement is to blame).
+        Fenced, and StoreUnavailable when nothing of the batch is left (BatchLost: a statement is to blame). begin:
+        whether the transaction is still to be begun.
         """
         entries = [(unit, write_set(unit)) for unit in units]
-        return await transaction.run(lambda connection: self._append(connection, entries, validation))
+
+        def work(connection: sqlite3.Connection) -> list[Result]:
+            if begin:
+                connection.execute("BEGIN IMMEDIATE")
+            return self._append(connection, entries, validation)
+
+        return await transaction.run(work)
 
     def _append(
         self,

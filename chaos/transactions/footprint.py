@@ -82,4 +82,4 @@ def footprint(
     for name, granules in redis:
         writes += granules
         overwrites += () if name in BLIND_COMMANDS else granules
-    return Footprint(since, reads, tuple(dict.fromkeys(writes)), tuple(dict.fromkeys(overwrites)))
+    return Footprint(since, reads, tuple(writes), tuple(overwrites))

@@ -8,8 +8,7 @@ of which some columns are known. Whoever knows less declares more: too coarse co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 REDIS = "redis"
 _KEY = "key"
@@ -17,15 +16,13 @@ _GRAPH_ANY = "graph:*"  # everything that is written touches this
 _GRAPH_ALL = "graph:!"  # what is written without a label touches this, and every reader looks
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """Everything in a place."""
 
     place: str
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """Rows in which `column` equals `value`; the value is normalised, see `comparable`."""
 
     place: str
@@ -33,8 +30,7 @@ class Point:
     value: str
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Rows in which `column` lies between two numbers, both included; None: no bound. Text never lies in a range."""
 
     place: str
@@ -43,16 +39,14 @@ class Range:
     high: float | None
 
 
-@dataclass(frozen=True)
-class Prefix:
+class Prefix(NamedTuple):
     """Keys of Redis that begin with `prefix`."""
 
     prefix: str
     place: str = REDIS
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row that is written; `columns` are those of which the value is known, before and after."""
 
     place: str

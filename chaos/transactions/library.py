@@ -21,6 +21,7 @@ from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Acknowledge, Coordinator
 from chaos.transactions.graph_secondary import GraphSecondary
+from chaos.transactions.local_site import QuietSite
 from chaos.transactions.naive import NaiveCoordinator, set_up_naive
 from chaos.transactions.secondaries import RedisSecondary
 from chaos.transactions.stores import Stores
@@ -31,25 +32,6 @@ Arm = Literal["redo", "naive"]
 
 _OPEN_S = 5.0
 _READY_S = 15.0
-
-
-class QuietSite:
-    """A `Site` that nobody listens to."""
-
-    def __init__(self, config: SiteConfig) -> None:
-        """Keep where the stores are."""
-        self._config = config
-
-    @property
-    def config(self) -> SiteConfig:
-        """Where the stores are."""
-        return self._config
-
-    async def phase(self, name: str, token: str | None = None, store: str | None = None) -> None:
-        """Return at once."""
-
-    def child(self, target: str, pid: int | None) -> None:
-        """Do nothing."""
 
 
 @asynccontextmanager

@@ -33,3 +33,22 @@ class LocalSite:
     def child(self, target: str, pid: int | None) -> None:
         """Note the pid of a child process; None: it ended."""
         self.children[target] = pid
+
+
+class QuietSite:
+    """A `Site` that nobody listens to."""
+
+    def __init__(self, config: SiteConfig) -> None:
+        """Keep where the stores are."""
+        self._config = config
+
+    @property
+    def config(self) -> SiteConfig:
+        """Where the stores are."""
+        return self._config
+
+    async def phase(self, name: str, token: str | None = None, store: str | None = None) -> None:
+        """Return at once."""
+
+    def child(self, target: str, pid: int | None) -> None:
+        """Do nothing."""
