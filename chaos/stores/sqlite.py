@@ -192,8 +192,8 @@ class SQLiteStore:
             self._halted = None
             if before_readers is not None:
                 await before_readers()
+            await self._snapshots.open()  # makes none, so that whoever finds a reader finds snapshots as well
             await self._readers.open()
-            await self._snapshots.open()
         except sqlite3.Error as error:
             await self.close()
             raise unavailable(error) from error
