@@ -345,6 +345,9 @@ class Supervisor:
         elif op == "child" and ghost is not None:
             if args["pid"] is not None:
                 self._on_pid(args["pid"])  # to be killed with the rest, but no target of faults
+        elif op == "sample":
+            if ghost is None:
+                self._history.append("event", "sample", value=args)
         elif op == "child":
             if args["pid"] is None:
                 self.children.pop(args["target"], None)
