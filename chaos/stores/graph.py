@@ -23,20 +23,19 @@ import msgspec
 
 from chaos._channel import Channel, ChannelClosed, RemoteError
 from chaos._process import Child, spawn_python
-from chaos.errors import ChaosError, HarnessError, StoreError, StoreInDoubt, StoreUnavailable
+from chaos.errors import HarnessError, StoreError, StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.background import Background
 from chaos.stores.graph_desk import READING_THREADS
 from chaos.stores.graph_engine import Statement
 from chaos.stores.graph_files import Base, Plan
 from chaos.stores.graph_readers import GraphReaders, GraphSnapshot
-from chaos.stores.graph_terms import GraphRejected, GraphState, Recovery, Told, blames_the_statement, to_tell
+from chaos.stores.graph_terms import GraphState, Recovery, Told, to_tell, translated
 from chaos.stores.pool_model import PoolReport, PoolSettings
 
 _NAME = "graph"
 _FILE = "graph.db"
 _PROOF = "proof"
-_READS = ("applied", "connect", "disconnect", "read", "begin", "end", "base")
 _HARMLESS = ("Refused", "Dropped")
 """Kinds of errors after which the child goes on: nothing was done, or only a reading failed."""
 
@@ -297,15 +296,7 @@ class GraphStore:
         except (ChannelClosed, RemoteError, TimeoutError) as error:
             if not (isinstance(error, RemoteError) and error.kind in _HARMLESS):
                 await self._discard(running)
-            raise self._translate(op, error, patience_s) from error
-
-    def _translate(self, op: str, error: Exception, patience_s: float) -> ChaosError:
-        """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
-        text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
-        gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
-        if isinstance(error, RemoteError) and op == "apply" and blames_the_statement(error):
-            return GraphRejected(_NAME, text)
-        return StoreUnavailable(_NAME, text) if gone or op in _READS else StoreInDoubt(_NAME, text)
+            raise translated(op, error, patience_s) from error
 
     async def _discard(self, running: _Running) -> None:
         """Kill a child that is unfit or silent; the supervisor sees its end and starts the next one."""
