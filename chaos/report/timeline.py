@@ -71,7 +71,7 @@ def of_run(history: History, wire: Wire | None, ledger: Sequence[Line]) -> list[
     moments += [
         Moment(entry.time_ns, "harness", _plain(entry), data={"index": entry.index})
         for entry in history.entries
-        if entry.kind == "event" and entry.f not in ("probe", "agreement")
+        if entry.kind == "event" and entry.f not in ("probe", "agreement", "sample")
     ]
     return sorted(moments, key=lambda moment: moment.time_ns)
 

@@ -14,19 +14,23 @@ from chaos.checkers import Conclusion, Context, Verdict, conclude, guarded, judg
 from chaos.errors import PlanError, Problem
 from chaos.exit_codes import ExitCode
 from chaos.history.reader import read
+from chaos.metrics import prometheus
+from chaos.metrics.of_run import measure
 from chaos.report.text import render
 from chaos.runner.folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A judgement: verdict in one word, exit code, the sentence that says why, all verdicts, and the report."""
+    """A judgement: verdict in one word, exit code, the sentence that says why, all verdicts, report and metrics."""
 
     verdict: str
     exit_code: int
     message: str
     verdicts: tuple[Verdict, ...]
     report: str
+    metrics: dict[str, Any]
+    metrics_text: str
 
 
 def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = None) -> Judged:
@@ -45,12 +49,24 @@ def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = 
         conclusion = Conclusion("inconclusive", ExitCode.INCONCLUSIVE, f"inconclusive: {stopped}.")
     told = {**run, "verdict": conclusion.verdict, "exit_code": int(conclusion.exit_code), "stopped": stopped}
     report = render(told, plan, verdicts, conclusion, history)
-    return Judged(conclusion.verdict, int(conclusion.exit_code), conclusion.sentence, verdicts, report)
+    metrics = measure(history)
+    labels = {"experiment": str(run.get("experiment", "")), "seed": str(run.get("seed", ""))}
+    return Judged(
+        conclusion.verdict,
+        int(conclusion.exit_code),
+        conclusion.sentence,
+        verdicts,
+        report,
+        metrics,
+        prometheus.text(metrics, labels),
+    )
 
 
 def write_judgement(folder: RunFolder, judged: Judged) -> None:
-    """Write report.txt, checks/<name>.json (the whole verdict) and checks/<name>.txt (plain words)."""
+    """Write report.txt, the metrics, checks/<name>.json (the whole verdict) and checks/<name>.txt (plain words)."""
     folder.write_text("report.txt", judged.report)
+    folder.write_json("metrics.json", judged.metrics)
+    folder.write_text("metrics.prom", judged.metrics_text)
     for verdict in judged.verdicts:
         whole = msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n"
         folder.write_text(f"checks/{verdict.name}.json", whole)

@@ -80,7 +80,7 @@ class RunLevers:
         return is_stopped(pid)
 
     async def supplant(self) -> int:
-        """Stop the worker and have another started in its place."""
+        """Stop the worker, kill its children, and have another started in its place."""
         return self._supervisor.supplant()
 
     async def resume(self, pid: int) -> int:

@@ -136,13 +136,16 @@ class Supervisor:
         self._may_start.set()
 
     def supplant(self) -> int:
-        """Stop the worker with SIGSTOP, leave it as it is and start the next one; return its pid.
+        """Stop the worker with SIGSTOP, kill its children, and start the next one; return the pid of the stopped one.
 
         Raises ProcessLookupError when there is none, or it is not open yet.
         """
         if self.child is None or self.channel is None or not self.ready.is_set():
             raise ProcessLookupError("no worker is open that could be supplanted")
         os.kill(self.child.pid, signal.SIGSTOP)
+        for pid in self.children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._ghosts[self.child.pid] = Ghost(self.child, self.channel)
         self.ready.clear()
         self._supplanted.set()
@@ -342,6 +345,9 @@ class Supervisor:
         elif op == "child" and ghost is not None:
             if args["pid"] is not None:
                 self._on_pid(args["pid"])  # to be killed with the rest, but no target of faults
+        elif op == "sample":
+            if ghost is None:
+                self._history.append("event", "sample", value=args)
         elif op == "child":
             if args["pid"] is None:
                 self.children.pop(args["target"], None)

@@ -27,6 +27,7 @@ from chaos._process import die_with_parent
 from chaos.errors import HarnessError
 from chaos.faults.disk.control import Control
 from chaos.history.model import StoreImage
+from chaos.runner.sampling import Sampler
 from chaos.transactions.system import Outcome, Request, Resolution, SiteConfig, System
 
 SYNC_WATCH = "watch:commit-log"
@@ -65,6 +66,7 @@ class WorkerSite:
         self._armed = armed
         control = os.environ.get("CHAOS_SHIM_CONTROL")
         self._control = Control.attach(Path(control)) if control else None
+        self.children: dict[str, int] = {}
 
     @property
     def config(self) -> SiteConfig:
@@ -82,6 +84,10 @@ class WorkerSite:
 
     def child(self, target: str, pid: int | None) -> None:
         """Tell the pid of a child process."""
+        if pid is None:
+            self.children.pop(target, None)
+        else:
+            self.children[target] = pid
         self._channel.tell("child", {"target": target, "pid": pid})
 
 
@@ -93,6 +99,7 @@ class Worker:
         self.channel: Channel | None = None
         self._system: System | None = None
         self._site: WorkerSite | None = None
+        self._sampler: Sampler | None = None
 
     async def handle(self, op: str, args: dict[str, Any]) -> Any:
         """Answer one call of the harness; exceptions go into the log, and back to it by class name and text."""
@@ -112,6 +119,7 @@ class Worker:
                 await self._system.set_up(self._site)
             case "open":
                 await self._system.open(self._site)
+                self._start_sampling(self._site)
             case "transact":
                 return _checked(op, await self._system.transact(msgspec.convert(args, Request)), Outcome)
             case "recover":
@@ -125,6 +133,12 @@ class Worker:
             case _:
                 raise HarnessError(f"the worker knows no {op}")
         return None
+
+    def _start_sampling(self, site: WorkerSite) -> None:
+        assert self.channel is not None
+        channel = self.channel
+        self._sampler = Sampler(self._system, site.config, site.children, lambda sample: channel.tell("sample", sample))
+        self._sampler.start()
 
     def _load(self, args: dict[str, Any]) -> dict[str, int]:
         assert self.channel is not None

@@ -23,18 +23,19 @@ import msgspec
 
 from chaos._channel import Channel, ChannelClosed, RemoteError
 from chaos._process import Child, spawn_python
-from chaos.errors import ChaosError, HarnessError, StoreError, StoreInDoubt, StoreUnavailable
+from chaos.errors import HarnessError, StoreError, StoreUnavailable
 from chaos.stores import policies
+from chaos.stores.background import Background
 from chaos.stores.graph_desk import READING_THREADS
 from chaos.stores.graph_engine import Statement
 from chaos.stores.graph_files import Base, Plan
 from chaos.stores.graph_readers import GraphReaders, GraphSnapshot
-from chaos.stores.graph_terms import GraphRejected, GraphState, Recovery, Told, blames_the_statement, to_tell
+from chaos.stores.graph_terms import GraphState, Recovery, Told, to_tell, translated
+from chaos.stores.pool_model import PoolReport, PoolSettings
 
 _NAME = "graph"
 _FILE = "graph.db"
 _PROOF = "proof"
-_READS = ("applied", "connect", "disconnect", "read", "begin", "end", "base")
 _HARMLESS = ("Refused", "Dropped")
 """Kinds of errors after which the child goes on: nothing was done, or only a reading failed."""
 
@@ -62,12 +63,15 @@ class GraphStore:
         call_timeout_s: float = 2.0,
         open_timeout_s: float = 5.0,
         on_child: Callable[[int | None], None] = lambda _: None,
+        pool: PoolSettings | None = None,
+        snapshots: int = 64,
     ) -> None:
         """Keep the settings; `open` starts the first child.
 
         log: file for the child's output. call_timeout_s: the watchdog's patience; open_timeout_s: the same for
         opening, closing and whatever moves many rows at once. on_child is told each child's pid, and None when it
-        has ended. Without a `recovery`, which may be set before `open`, a child opens what is there.
+        has ended. Without a `recovery`, which may be set before `open`, a child opens what is there. pool: how the
+        reading connections are shared; snapshots: how many may be open at once, on connections beside those.
         """
         self._path = folder / _FILE
         self._settings = {
@@ -84,8 +88,15 @@ class GraphStore:
         self._running: _Running | None = None
         self._ready = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._calls: set[asyncio.Task[Any]] = set()
-        self._readers = GraphReaders(self, concurrent_count=READING_THREADS)
+        self._calls = Background()
+        wait_s = 2 * call_timeout_s  # the child may be starting
+        self._readers = GraphReaders(
+            self,
+            concurrent_count=READING_THREADS,
+            patience_s=call_timeout_s,
+            pool=pool or PoolSettings(acquire_timeout_s=wait_s),
+            snapshots=PoolSettings(max_size=snapshots, acquire_timeout_s=wait_s),
+        )
         self._supervisor: asyncio.Task[None] | None = None
         self._generations = itertools.count(1)
         self._why_not_ready = "not open"
@@ -99,6 +110,7 @@ class GraphStore:
         """Start the supervisor, which starts the child. Returns at once; see `wait_ready`."""
         assert self._supervisor is None
         self._ready.clear()
+        self._readers.start()
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
         self._supervisor.add_done_callback(lambda _: self._ready.set())  # whoever waits is to learn of its death
 
@@ -139,7 +151,7 @@ class GraphStore:
         when the block is left, however that happens. Cancellation: safe, also inside `begin`; the end goes on in
         the background then. kuzu makes no checkpoint while one is open, so hold it for a moment, not for hours.
         """
-        async with self._readers.snapshot(self._call_timeout_s) as snapshot:
+        async with self._readers.snapshot() as snapshot:
             yield snapshot
 
     async def write(self, statements: Sequence[Statement]) -> None:
@@ -188,12 +200,7 @@ class GraphStore:
 
         Returns the seal of the files when it has closed them in peace, else None.
         """
-        if self._supervisor is None:
-            return None
-        self._supervisor.cancel()
-        await asyncio.gather(self._supervisor, return_exceptions=True)
-        self._supervisor = None
-        running, self._running = self._running, None
+        running = await self._unsupervised()
         seal: str | None = None
         if running is not None:
             try:
@@ -206,9 +213,27 @@ class GraphStore:
                 running.channel.close()
                 await running.process.kill()
                 self._on_child(None)
-        await asyncio.gather(*self._calls, return_exceptions=True)
-        await self._readers.wait_idle()
+        await self._calls.wait_idle()
+        await self._readers.close()
         return seal
+
+    async def abandon(self) -> None:
+        """Kill the child and start none any more; the files stay as they are. Idempotent."""
+        running = await self._unsupervised()
+        if running is not None:
+            await running.process.kill()
+            running.channel.close()
+            self._on_child(None)
+
+    async def _unsupervised(self) -> _Running | None:
+        """End the supervisor, and return the child that runs now, if one does."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        running, self._running = self._running, None
+        self._why_not_ready = "it was given up"
+        return running
 
     async def make_base(self, name: str, keep: Sequence[str]) -> tuple[Base, Mapping[str, int]]:
         """Checkpoint and copy the database; return the copy, and how many rows each table has.
@@ -244,14 +269,7 @@ class GraphStore:
     async def _call(self, op: str, arguments: dict[str, Any], *, timeout_s: float | None = None) -> Any:
         """Ask the child in a task of its own, so that a cancelled caller never leaves a busy child unwatched."""
         patience_s = timeout_s or self._call_timeout_s
-        task = asyncio.get_running_loop().create_task(self._ask(op, arguments, patience_s))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
+        return await self._calls.follow(self._ask(op, arguments, patience_s))
 
     async def _ask(self, op: str, arguments: dict[str, Any], patience_s: float) -> Any:
         await self.wait_ready(patience_s)
@@ -259,6 +277,14 @@ class GraphStore:
             if self._running is None:
                 raise StoreUnavailable(_NAME, self._why_not_ready)
             return await self.ask(self._running, op, arguments, patience_s)
+
+    def is_current(self, child: object) -> bool:
+        """Tell whether `child`, which `wait_child` returned, still serves."""
+        return child is self._running
+
+    def pools(self) -> list[PoolReport]:
+        """Return the state of the readers' pool and of the snapshots'."""
+        return self._readers.pools()
 
     async def ask(self, child: object, op: str, arguments: Mapping[str, Any], patience_s: float) -> Any:
         """Ask `child`, which `wait_child` returned, and no other. Raises StoreUnavailable or StoreInDoubt."""
@@ -270,15 +296,7 @@ class GraphStore:
         except (ChannelClosed, RemoteError, TimeoutError) as error:
             if not (isinstance(error, RemoteError) and error.kind in _HARMLESS):
                 await self._discard(running)
-            raise self._translate(op, error, patience_s) from error
-
-    def _translate(self, op: str, error: Exception, patience_s: float) -> ChaosError:
-        """Say what is known: a reading changed nothing; a writing is gone only when the engine said so in time."""
-        text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
-        gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
-        if isinstance(error, RemoteError) and op == "apply" and blames_the_statement(error):
-            return GraphRejected(_NAME, text)
-        return StoreUnavailable(_NAME, text) if gone or op in _READS else StoreInDoubt(_NAME, text)
+            raise translated(op, error, patience_s) from error
 
     async def _discard(self, running: _Running) -> None:
         """Kill a child that is unfit or silent; the supervisor sees its end and starts the next one."""

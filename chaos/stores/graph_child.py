@@ -168,15 +168,18 @@ class Receptionist:
         self._server = GraphServer()
         self._writer = ThreadPoolExecutor(1, "writer")
         self._readers = ThreadPoolExecutor(READING_THREADS, "reader")
+        self._enders = ThreadPoolExecutor(1, "ender")
 
     def serve(self) -> int:
         """Answer until the other end closes; return the exit status."""
         while (message := self._channel.receive()) is not None:
             if message["op"] in ReadingDesk.OPS:
-                self._readers.submit(self._answer, message, self._read)
+                threads = self._enders if message["op"] in ReadingDesk.ENDINGS else self._readers
+                threads.submit(self._answer, message, self._read)
                 continue
             if message["op"] == "close":  # the last request; the readings under way must end before the database does
                 self._readers.shutdown(cancel_futures=True)
+                self._enders.shutdown(cancel_futures=True)
             self._writer.submit(self._answer, message, self._server.answer)
         return 0
 

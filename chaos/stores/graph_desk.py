@@ -40,6 +40,8 @@ class ReadingDesk:
     """Serves the requests named in `OPS`, each on any thread; one connection serves one request at a time."""
 
     OPS = frozenset({"connect", "disconnect", "read", "begin", "end"})
+    ENDINGS = frozenset({"disconnect", "end"})
+    """Requests for a thread of their own: a checkpoint that holds the others back waits for just these."""
 
     def __init__(self, engine: GraphEngine, gate: CheckpointGate) -> None:
         """Connections come from `engine`; `gate` keeps its checkpoints apart from the readings."""
@@ -96,14 +98,14 @@ class ReadingDesk:
     def _begin(self, seat: _Seat) -> None:
         if seat.snapshot:
             raise Refused("a snapshot is open on this connection")
-        self._gate.snapshot_begins()
+        self._gate.begins()
         seat.snapshot = True
         seat.reader.begin()  # when it fails the connection is closed, and the gate told, by whoever called
 
     def _snapshot_ended(self, seat: _Seat) -> None:
         if seat.snapshot:
             seat.snapshot = False
-            self._gate.snapshot_ends()
+            self._gate.ends()
 
     def _close(self, number: int, seat: _Seat) -> None:
         self._seats.pop(number, None)

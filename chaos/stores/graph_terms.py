@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chaos._channel import RemoteError
-from chaos.errors import StoreUnavailable
+from chaos.errors import ChaosError, StoreInDoubt, StoreUnavailable
 from chaos.stores.graph_engine import Statement
 from chaos.stores.graph_files import Plan
 
 _PASSING = ("io exception", "lock", "no space", "memory", "buffer manager", "permission", "too many open", "corrupt")
 """Words in what an engine says when a statement is not to blame."""
+
+_READS = ("applied", "connect", "disconnect", "read", "begin", "end", "base")
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Asks a child that serves nobody else yet. Raises HarnessError or TimeoutError."""
@@ -64,3 +66,12 @@ def blames_the_statement(error: RemoteError) -> bool:
     """Tell whether an engine's error comes from a statement, and not from what is around the file."""
     text = error.text.lower()
     return error.kind == "Broken" and not any(word in text for word in _PASSING)
+
+
+def translated(op: str, error: Exception, patience_s: float) -> ChaosError:
+    """Say what is known after an error: a reading changed nothing; a writing is gone only when the engine said so."""
+    text = f"{op}: no answer within {patience_s:g} s" if isinstance(error, TimeoutError) else f"{op}: {error}"
+    gone = isinstance(error, RemoteError) and error.kind in ("Refused", "Broken") and op != "seed"
+    if isinstance(error, RemoteError) and op == "apply" and blames_the_statement(error):
+        return GraphRejected("graph", text)
+    return StoreUnavailable("graph", text) if gone or op in _READS else StoreInDoubt("graph", text)

@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
-from chaos.stores.background import Background
+from chaos.stores.pool import Pool, Trade
+from chaos.stores.pool_model import PoolReport, PoolSettings
 from chaos.stores.sqlite_calls import (
     NAME,
     ConstraintViolated,
@@ -33,14 +34,16 @@ from chaos.stores.sqlite_calls import (
     Row,
     Value,
     ended,
-    stop,
     to_the_end,
     unavailable,
 )
-from chaos.stores.sqlite_snapshot import SnapshotConnections, SQLiteSnapshot
+from chaos.stores.sqlite_reader import SQLiteReader, SQLiteSnapshot
 
 _NAME = NAME
 _FILE = "main.db"
+_PATIENCE_S = 5.0
+"""How long a reading waits for a connection where no pool was declared."""
+
 __all__ = ["ConstraintViolated", "Parameters", "Row", "SQLiteSnapshot", "SQLiteStore", "Value", "WriteTransaction"]
 
 Result = TypeVar("Result")
@@ -139,21 +142,34 @@ class SQLiteStore:
         *,
         synchronous: str = "FULL",
         readers: int = 2,
+        pool: PoolSettings | None = None,
+        snapshots: int = 64,
         busy_timeout_s: float = 0.25,
         checkpoint_bytes: int = 4 * 1024 * 1024,
     ) -> None:
-        """Keep the settings. The log is checkpointed by `checkpoint_if_due` once it exceeds `checkpoint_bytes`."""
+        """Keep the settings. The log is checkpointed by `checkpoint_if_due` once it exceeds `checkpoint_bytes`.
+
+        pool: how the readers are shared; without it there are always `readers` of them. snapshots: how many may be
+        open at once, on connections that are made when needed.
+        """
         self._path = folder / _FILE
         self._synchronous = synchronous
-        self._reader_count = readers
         self._busy_timeout_s = busy_timeout_s
         self._checkpoint_bytes = checkpoint_bytes
         self._writer: aiosqlite.Connection | None = None
-        self._readers: list[aiosqlite.Connection] = []
-        self._idle: asyncio.Queue[aiosqlite.Connection | None] = asyncio.Queue()  # None: closed, nothing will come
-        self._snapshots = SnapshotConnections(lambda: self._connect(read_only=True))
+        trade = Trade(
+            make=self._make_reader,
+            close=SQLiteReader.close,
+            check=SQLiteReader.check,
+            clean=SQLiteReader.clean,
+            sound=SQLiteReader.sound,
+        )
+        fixed = PoolSettings(min_size=readers, max_size=readers, acquire_timeout_s=_PATIENCE_S)
+        self._readers = Pool("sqlite.readers", pool or fixed, trade)
+        self._snapshots = Pool(
+            "sqlite.snapshots", PoolSettings(max_size=snapshots, acquire_timeout_s=_PATIENCE_S), trade
+        )
         self._write_lock = asyncio.Lock()
-        self._background = Background()
         self._halted: str | None = "not open"
 
     @property
@@ -176,10 +192,8 @@ class SQLiteStore:
             self._halted = None
             if before_readers is not None:
                 await before_readers()
-            for _ in range(self._reader_count):
-                reader = await self._connect(read_only=True)
-                self._readers.append(reader)
-                self._idle.put_nowait(reader)
+            await self._snapshots.open()  # makes none, so that whoever finds a reader finds snapshots as well
+            await self._readers.open()
         except sqlite3.Error as error:
             await self.close()
             raise unavailable(error) from error
@@ -195,40 +209,29 @@ class SQLiteStore:
     async def close(self) -> None:
         """Close the readers, then the writer; waits for what they are doing. Idempotent; errors are dropped."""
         self._halted = self._halted or "closed"
-        connections = [*self._readers, *([self._writer] if self._writer else [])]
-        self._idle.put_nowait(None)
-        self._readers, self._writer, self._idle = [], None, asyncio.Queue()
-        await self._snapshots.close()
-        for connection in connections:
+        await to_the_end(self._readers.close())
+        await to_the_end(self._snapshots.close())
+        writer, self._writer = self._writer, None
+        if writer is not None:
             with suppress(sqlite3.Error, ValueError):
-                await connection.interrupt()
+                await writer.interrupt()
             with suppress(sqlite3.Error):
-                await to_the_end(connection.close())
+                await to_the_end(writer.close())
+
+    def pools(self) -> list[PoolReport]:
+        """Return the state of the readers' pool and of the snapshots'."""
+        return [self._readers.report(), self._snapshots.report()]
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Read with one statement from the last committed state.
 
         Raises StoreUnavailable, also while the store is opened and when it is closed before a connection is
-        free. Cancellation: the statement is interrupted, and the connection is lent again only when its thread
-        is done with it.
+        free, and PoolExhausted when none is in time. Cancellation: the statement is interrupted, and the connection
+        is lent again only when its thread is done with it.
         """
         self._refuse_when_halted()
-        if not self._readers:
-            raise StoreUnavailable(_NAME, "no reader is connected")
-        idle = self._idle
-        reader = await idle.get()
-        if reader is None or idle is not self._idle:
-            idle.put_nowait(None)  # for the next one who waits
-            raise StoreUnavailable(_NAME, "closed while waiting for a reader")
-        task = self._background.start(reader.execute_fetchall(sql, parameters))
-        task.add_done_callback(lambda _: idle.put_nowait(reader))
-        try:
-            return list(await asyncio.shield(task))  # type: ignore[arg-type]  # rows are tuples here
-        except asyncio.CancelledError:
-            self._background.start(stop(reader, task))
-            raise
-        except (sqlite3.Error, ValueError) as error:
-            raise unavailable(error) from error
+        async with self._readers.lend() as lease:
+            return await lease.item.fetch(sql, parameters)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SQLiteSnapshot]:
@@ -241,10 +244,25 @@ class SQLiteStore:
         oldest snapshot, so the log grows while one is open.
         """
         self._refuse_when_halted()
-        if not self._readers:
-            raise StoreUnavailable(_NAME, "no reader is connected")
-        async with self._snapshots.snapshot(lambda: self._halted) as snapshot:
-            yield snapshot
+        async with self._snapshots.lend() as lease:
+            reader = lease.item
+            try:
+                await reader.begin()
+            except StoreUnavailable:
+                self._snapshots.release(lease, broken=True)
+                raise
+            snapshot = SQLiteSnapshot(reader, lambda: self._halted)
+            try:
+                yield snapshot
+            except asyncio.CancelledError:
+                snapshot.ended = True
+                raise  # the pool cleans up; a file that hangs must not hang those who have given up
+            except BaseException:
+                snapshot.ended = True
+                await reader.clean()
+                raise
+            snapshot.ended = True
+            await reader.clean()
 
     @asynccontextmanager
     async def write(self, *, begin: bool = True) -> AsyncIterator[WriteTransaction]:
@@ -297,6 +315,12 @@ class SQLiteStore:
     def _refuse_when_halted(self) -> None:
         if self._halted is not None:
             raise StoreUnavailable(_NAME, f"halted: {self._halted}")
+
+    async def _make_reader(self) -> SQLiteReader:
+        try:
+            return SQLiteReader(await self._connect(read_only=True))
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
 
     async def _connect(self, *, read_only: bool) -> aiosqlite.Connection:
         connection = await aiosqlite.connect(self._path, isolation_level=None, timeout=self._busy_timeout_s)

@@ -12,7 +12,7 @@ from itertools import islice
 
 from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog, Fenced, RedoRow
 from chaos.transactions.secondaries import Secondary
 from chaos.transactions.system import Site
 
@@ -29,7 +29,9 @@ class Applier:
     New rows come in through `offer`, older ones are read from the log. After any error the store is asked
     again where it is, before anything else is sent: that covers lost replies, late duplicates, restarts and
     lost data alike. An idle store is asked every quarter of a second, since it may have lost data unnoticed.
-    An error that is no StoreError ends the task, for ever; `died` and `wait_for` tell so.
+    An error that is no StoreError ends the task, for ever; `died` and `wait_for` tell so. One of them is to find that
+    another process leads now: before the store is asked where it is, the log is asked whom it belongs to, so that a
+    leader which was paused and goes on lets go of the stores of its successor.
     """
 
     def __init__(self, secondary: Secondary, log: CommitLog, site: Site) -> None:
@@ -106,17 +108,24 @@ class Applier:
     async def _step(self) -> None:
         try:
             if not self._certain:
-                self._note(await self._secondary.applied())
+                await self._ask()
             rows = await self._next()
             if rows:
                 await self._apply(rows)
             elif not await self._woken():
-                self._note(await self._secondary.applied())
+                await self._ask()
+        except Fenced:
+            await self._secondary.abandon()
+            raise
         except StoreError as error:
             self._certain = False
             self.trouble = error
             raise
         self.trouble = None
+
+    async def _ask(self) -> None:
+        await self._log.demand_owner()
+        self._note(await self._secondary.applied())
 
     async def _apply(self, rows: Sequence[RedoRow]) -> None:
         for row in rows:

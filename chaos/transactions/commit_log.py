@@ -218,6 +218,12 @@ class CommitLog:
         rows = await self._store.fetch("SELECT csn, token, error FROM refusals WHERE store = ?", (store,))
         return {csn: (token, error) for csn, token, error in rows}
 
+    async def demand_owner(self) -> None:
+        """Raise Fenced when another process has taken the log over. Raises StoreUnavailable."""
+        [(owner,)] = await self._store.fetch("SELECT value FROM meta WHERE key = 'owner'")
+        if owner != self._owner:
+            raise Fenced(f"owner={owner} has taken over from {self._owner}")
+
     async def csn_of(self, token: str) -> int | None:
         """Return the number of `token`, None when it is not committed. Raises StoreUnavailable."""
         rows = await self._store.fetch("SELECT csn FROM commits WHERE token = ?", (token,))

@@ -67,7 +67,11 @@ class GraphSecondary:
         return 1 if self._reached < self._alone_up_to else BATCH_MAX
 
     async def plan(self) -> Plan:
-        """Let the sealed files be opened, once; else a base. When that fails, the next attempt takes another one."""
+        """Let the sealed files be opened, once; else a base. When that fails, the next attempt takes another one.
+
+        Raises Fenced, since what would be set aside is then another's.
+        """
+        await self.log.demand_owner()
         beginnings = await self._bases()
         _, base = beginnings[self._attempts % len(beginnings)]
         self._attempts += 1
@@ -161,6 +165,10 @@ class GraphSecondary:
         seal = await self.store.close()
         if seal is not None:
             await self.log.seal(self.name, seal)
+
+    async def abandon(self) -> None:
+        """Kill the engine, which may hold the file that another one wants to open."""
+        await self.store.abandon()
 
     async def _make_base_if_due(self, csn: int) -> None:
         """Copy the database where it stands; that the copy can be read is found out while work goes on."""

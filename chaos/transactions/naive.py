@@ -16,6 +16,7 @@ from uuid import uuid4
 from chaos.errors import StoreError, TransactionInDoubt
 from chaos.history.model import StoreImage
 from chaos.stores import policies
+from chaos.stores.pool_model import PoolReport
 from chaos.transactions.redo import ping, read_back
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, Outcome, Request, Resolution, Site
@@ -184,6 +185,10 @@ class NaiveSystem:
     async def read_back(self) -> Mapping[str, StoreImage]:
         """Read each store itself. Raises StoreError when one does not answer."""
         return await read_back(self._stores, self._workload)
+
+    def pools(self) -> list[PoolReport]:
+        """Return the state of every pool of connections; the metrics of a run hold them."""
+        return [] if self._stores is None else self._stores.pools()
 
     async def ping(self) -> Mapping[str, bool]:
         """Ask each store for nothing, all at once, for 0.8 s at most."""

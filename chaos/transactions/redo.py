@@ -10,6 +10,7 @@ import msgspec
 
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
+from chaos.stores.pool_model import PoolReport
 from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Coordinator
@@ -123,6 +124,10 @@ class RedoSystem:
         told = {token: [error] for token, error in missing.values()}
         images["graph"] = msgspec.structs.replace(images["graph"], refused=told)
         return images
+
+    def pools(self) -> list[PoolReport]:
+        """Return the state of every pool of connections; the metrics of a run hold them."""
+        return [] if self._stores is None else self._stores.pools()
 
     async def ping(self) -> Mapping[str, bool]:
         """Ask each store for nothing, all at once, for 0.8 s at most."""

@@ -113,6 +113,9 @@ class Secondary(Protocol):
     async def close(self) -> None:
         """Note what the next process should know. Raises StoreError or Fenced."""
 
+    async def abandon(self) -> None:
+        """Let go of the store as it is: another process has it now."""
+
 
 class RedisSecondary:
     """Redis: one script for each batch.
@@ -163,6 +166,9 @@ class RedisSecondary:
 
     async def close(self) -> None:
         """Nothing: the process is trusted for as long as it lives."""
+
+    async def abandon(self) -> None:
+        """Nothing: a server serves many."""
 
     def _open_snapshots(self) -> str:
         return _json([str(csn) for csn in self.snapshots()])

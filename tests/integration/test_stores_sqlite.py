@@ -227,8 +227,7 @@ async def test_closing_ends_those_who_wait_for_a_reader(tmp_path: Path) -> None:
     """Requests that wait for a connection are told when the store is closed, all of them."""
     store = SQLiteStore(tmp_path, readers=1)
     await store.open()
-    lent = await store._idle.get()  # the only connection is away and does not come back
-    assert lent is not None
+    await store._readers.acquire()  # the only connection is away and does not come back
     waiting = [asyncio.create_task(store.fetch("SELECT 1")) for _ in range(3)]
     await asyncio.sleep(0)
     await store.close()

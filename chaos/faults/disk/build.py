@@ -39,6 +39,7 @@ FLAGS = (
     "-shared",
     "-nostdlib",  # so that one library serves glibc and musl: it names no library that it needs
 )
+_MACHINE_FLAGS = {"aarch64": ("-mno-outline-atomics",)}  # else atomics are calls into the compiler's own library
 _TIMEOUT_S = 300.0
 _PROBE = '#include "kernel.h"\n#include <stdatomic.h>\n#include <stdarg.h>\nint probe(void) { return 0; }\n'
 
@@ -114,6 +115,18 @@ def zig_compiler(machine: str) -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux", "-fno-sanitize=undefined", *includes]
 
 
+def _machine_flags(compiler: Sequence[str]) -> tuple[str, ...]:
+    """Return what the machine that `compiler` makes code for asks for; this one's when it does not tell."""
+    try:
+        done = subprocess.run(
+            [*compiler, "-dumpmachine"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+        target = done.stdout.strip().partition("-")[0]
+    except (OSError, subprocess.TimeoutExpired):
+        target = ""
+    return _MACHINE_FLAGS.get(target or platform.machine(), ())
+
+
 def find_compiler() -> list[str]:
     """Return the compiler to use, ziglang's as the last resort. Raises BuildFailed when there is none."""
     return find_system_compiler() or zig_compiler(platform.machine())
@@ -132,7 +145,8 @@ def build(output_folder: Path, cc: Sequence[str] | None = None) -> Path:
     partial = output_folder / f".{LIBRARY_NAME}.{os.getpid()}"
     sources = [str(path) for path in source_files() if path.suffix == ".c"]
     stamp = f'-DCHAOS_SOURCE_SHA256="{source_hash()}"'
-    command = [*(cc or find_compiler()), *FLAGS, stamp, "-o", str(partial), *sources]
+    compiler = list(cc or find_compiler())
+    command = [*compiler, *FLAGS, *_machine_flags(compiler), stamp, "-o", str(partial), *sources]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

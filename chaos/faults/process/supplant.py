@@ -13,7 +13,10 @@ from chaos.faults.base import Evidence, Fault, Injection, Levers
 
 @dataclass(frozen=True)
 class Supplant(Fault):
-    """SIGSTOP the worker, start another in its place, and SIGCONT the old one when healed.
+    """SIGSTOP the worker, kill its graph child, start another in its place, and SIGCONT the old one when healed.
+
+    The child goes because it would keep the file locked: whoever puts a leader in the place of a silent one takes away
+    what that one holds.
 
     Both then run on the same stores: what the old one had begun it goes on with, its answers come late, and it has not
     been told that it leads no more. A long pause of a garbage collector or of a virtual machine looks like this. The

@@ -240,13 +240,14 @@ async def test_nothing_is_admitted_before_recovery(place: Place) -> None:
 
 
 async def test_declared_settings_reach_the_stores(place: Place) -> None:
-    """What an experiment declares about SQLite and the graph is what the system opens them with."""
-    from chaos.stores import Graph, SQLite
+    """What an experiment declares about the stores and their pools is what the system opens them with."""
+    from chaos.stores import Graph, Pool, Redis, SQLite
     from chaos.transactions.stores import Stores
 
     options = {
         "sqlite": SQLite(synchronous="NORMAL", readers=1).to_config(),
-        "graph": Graph(buffer_pool_mb=32).to_config(),
+        "redis": Redis(pool=Pool(max_size=5, reserved=1)).to_config(),
+        "graph": Graph(buffer_pool_mb=32, snapshots=3, pool=Pool(max_size=2)).to_config(),
     }
     site = place.site()
     site._config = msgspec.structs.replace(place.config, options=options)
@@ -254,7 +255,12 @@ async def test_declared_settings_reach_the_stores(place: Place) -> None:
     await stores.sqlite.open()
     try:
         assert await stores.sqlite.fetch("PRAGMA synchronous") == [(1,)]
-        assert len(stores.sqlite._readers) == 1
+        assert [report.size for report in stores.sqlite.pools()] == [1, 0]
+        assert stores.redis._pool.settings.max_size == 5
+        assert stores.redis_applier._pool is stores.redis._pool
+        assert [
+            pool.settings.max_size for pool in (stores.graph._readers._readers, stores.graph._readers._snapshots)
+        ] == [2, 3]
         assert stores.graph._settings["buffer_pool_mb"] == 32
     finally:
         await stores.close()

@@ -100,7 +100,8 @@ async def test_an_attempt_during_the_look_up_is_in_doubt(place: Place) -> None:
     await place.set_up()
     system = await place.open()
     assert isinstance(await system.transact(place.request("t0")), Committed)
-    lent = [await system._stores.sqlite._idle.get() for _ in range(2)]  # the look-up waits for a connection
+    readers = system._stores.sqlite._readers
+    lent = [await readers.acquire() for _ in range(2)]  # the look-up waits for a connection
     asked = asyncio.create_task(system.recover(["t0"]))
 
     async def looking_up() -> bool:
@@ -108,8 +109,8 @@ async def test_an_attempt_during_the_look_up_is_in_doubt(place: Place) -> None:
 
     await until(looking_up)
     assert isinstance(await system.transact(place.request("t0")), InDoubt)
-    for reader in lent:
-        system._stores.sqlite._idle.put_nowait(reader)
+    for lease in lent:
+        readers.release(lease)
     assert await asked == {"t0": "committed"}
     assert isinstance(await system.transact(place.request("t0")), Committed)
 

@@ -41,6 +41,7 @@ struct cookie_functions {
 WEAK void *fopencookie(void *cookie, const char *mode, struct cookie_functions functions);
 WEAK int fileno_unlocked(void *stream);
 WEAK void *dlsym(void *handle, const char *name);
+WEAK const char *gnu_get_libc_version(void);
 
 /* A function of libc that one of ours hides. */
 union function {
@@ -96,7 +97,8 @@ static long stream_read(void *cookie, char *to, size_t size)
     return move_bytes(CALL_read, __NR_read, ((struct stream *)cookie)->fd, to, size, -1);
 }
 
-/* Goes on after a short write, as libc's own streams do. Returns less than `size` only with an error in errno. */
+/* Goes on after a short write, as libc's own streams do. With an error in errno it returns less than `size`, which is
+ * what glibc takes for one; a negative number would mislead it, and nothing else tells musl, which has no such version. */
 static long stream_write(void *cookie, const char *from, size_t size)
 {
     size_t done = 0;
@@ -104,7 +106,7 @@ static long stream_write(void *cookie, const char *from, size_t size)
         const long moved =
             move_bytes(CALL_write, __NR_write, ((struct stream *)cookie)->fd, from + done, size - done, -1);
         if (moved < 0) {
-            break;
+            return gnu_get_libc_version == NULL ? -1 : (long)done;
         }
         done += (size_t)moved;
     }
