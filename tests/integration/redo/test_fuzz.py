@@ -225,6 +225,7 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
                 await asyncio.wait_for(applier.wait_for(last), 60)
             model = Model()
             wrong = list(divergences(fuzz.tried, numbers, last, model))
+            print("\n".join(wrong))
             assert wrong == []
             await _compare(coordinator, model)
             assert await coordinator._log.refusals("graph") == {}
