@@ -38,6 +38,9 @@ _READS = ("applied", "connect", "disconnect", "read", "begin", "end", "base")
 _HARMLESS = ("Refused", "Dropped")
 """Kinds of errors after which the child goes on: nothing was done, or only a reading failed."""
 
+StartChild = Callable[[Path], tuple[Child, socket.socket]]
+"""Starts a process of `chaos.stores.graph_child` that appends what it says to a file."""
+
 
 @dataclass(frozen=True)
 class _Running:
@@ -62,12 +65,14 @@ class GraphStore:
         call_timeout_s: float = 2.0,
         open_timeout_s: float = 5.0,
         on_child: Callable[[int | None], None] = lambda _: None,
+        start_child: StartChild | None = None,
     ) -> None:
         """Keep the settings; `open` starts the first child.
 
         log: file for the child's output. call_timeout_s: the watchdog's patience; open_timeout_s: the same for
         opening, closing and whatever moves many rows at once. on_child is told each child's pid, and None when it
-        has ended. Without a `recovery`, which may be set before `open`, a child opens what is there.
+        has ended. start_child: in place of a new interpreter, what gives a child and our end of its channel, or raises
+        OSError. Without a `recovery`, which may be set before `open`, a child opens what is there.
         """
         self._path = folder / _FILE
         self._settings = {
@@ -80,6 +85,7 @@ class GraphStore:
         self._call_timeout_s = call_timeout_s
         self._open_timeout_s = open_timeout_s
         self._on_child = on_child
+        self._start_child = start_child or spawn
         self.recovery: Recovery | None = None
         self._running: _Running | None = None
         self._ready = asyncio.Event()
@@ -342,13 +348,7 @@ class GraphStore:
     ) -> _Running:
         """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    process = spawn_python(_NAME, "chaos.stores.graph_child", [], log=self._log, sock=theirs)
-                except BaseException:
-                    ours.close()
-                    raise
+            process, ours = self._start_child(self._log)
             return await self._let_open(process, ours, settings, on_child)
         except OSError as error:  # too many processes or descriptors, a full disk: it may pass
             raise StoreUnavailable(_NAME, f"starting failed: {error}") from error
@@ -374,3 +374,14 @@ class GraphStore:
             raise
         state = GraphState(next(self._generations), found["applied"], found["count"], found["kept"])
         return _Running(process, channel, state)
+
+
+def spawn(log: Path) -> tuple[Child, socket.socket]:
+    """Start a graph child in a new interpreter; return it and our end of its channel. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            return spawn_python(_NAME, "chaos.stores.graph_child", [], log=log, sock=theirs), ours
+        except BaseException:
+            ours.close()
+            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chaos.stores.graph import GraphStore
+from chaos.stores.graph import GraphStore, StartChild
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.system import Site
@@ -17,8 +17,8 @@ class Stores:
     returned; what is left out has the default of `chaos.stores.spec`. `synchronous` overrides.
     """
 
-    def __init__(self, site: Site, *, synchronous: str | None = None) -> None:
-        """Make the clients; nothing is connected."""
+    def __init__(self, site: Site, *, synchronous: str | None = None, start_graph: StartChild | None = None) -> None:
+        """Make the clients; nothing is connected. start_graph: see `GraphStore`."""
         config = site.config
         sqlite, graph = config.options.get("sqlite", {}), config.options.get("graph", {})
         self.sqlite = SQLiteStore(
@@ -35,6 +35,7 @@ class Stores:
             max_db_size_mb=graph.get("max_db_size_mb", 1024),
             log=_child_log(Path(config.data_folder)),
             on_child=lambda pid: site.child("graph", pid),
+            start_child=start_graph,
         )
 
     async def close(self) -> None:
