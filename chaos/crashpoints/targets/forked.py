@@ -95,10 +95,10 @@ def _serve(theirs: socket.socket, inherited: list[socket.socket]) -> None:
 class Server:
     """A Redis-compatible server on a port of its own."""
 
-    def __init__(self, data: Path, appendfsync: str, *, rewrites: bool = True) -> None:
-        """Start it in `data`, which is made if need be; see `wait`. rewrites: whether unasked, too."""
+    def __init__(self, data: Path, appendfsync: str, log: Path, *, rewrites: bool = True) -> None:
+        """Start it in `data`, which is made if need be; see `wait`. rewrites: whether it may do so unasked."""
         data.mkdir(exist_ok=True)
-        self._said = data.with_name("server.log")
+        self._said = log
         self._reservation = Reservation()
         options = {
             "bind": "127.0.0.1",

@@ -38,7 +38,7 @@ class _Server:
 
     def __init__(self, data: Path, appendfsync: str) -> None:
         """Start it and wait until it serves. Raises ServerEnded."""
-        self._process = Server(data, appendfsync, rewrites=False)
+        self._process = Server(data, appendfsync, data.with_name("server.log"), rewrites=False)
         self._process.wait()
         self.client = redis.Redis(
             host="127.0.0.1",

@@ -6,6 +6,8 @@ the coordinator opens what is there, recovers, and must bring the stores to agre
 three, each other one in all or none, within 10 seconds. A Redis server that refuses its log is started with an empty
 one, which is what an operator would do; the coordinator then fills it from its own log.
 
+`coordinator=FILE.py:Class` puts another `System` in the place of ours, a user's own or one with a planted bug.
+
 The thorough look goes on: one more transfer, a peaceful close, and opening again, when nothing may be made anew.
 """
 
@@ -29,12 +31,13 @@ from chaos.crashpoints.judge import Observation
 from chaos.crashpoints.promises import Promise, Teller
 from chaos.crashpoints.targets.base import BuiltIn, text_of
 from chaos.crashpoints.targets.forked import Server, ServerEnded, graph_children
-from chaos.errors import ChaosError, StoreError
+from chaos.errors import ChaosError, HarnessError, PlanError, Problem, StoreError
 from chaos.history.model import StoreImage
 from chaos.stores.graph import StartChild
+from chaos.transactions.loading import load_system
 from chaos.transactions.local_site import LocalSite
 from chaos.transactions.redo import RedoSystem
-from chaos.transactions.system import Aborted, Committed, Outcome, Request, SiteConfig
+from chaos.transactions.system import Aborted, Committed, Outcome, Request, SiteConfig, System
 from chaos.workload.transfers import Transfers
 
 _WORKLOAD = Transfers(accounts=6, clients=1, rate=100, seconds=1, reads_redis=False, initial=1000)
@@ -57,15 +60,26 @@ class SystemTarget(BuiltIn):
         "synchronous": ("FULL", "NORMAL", "OFF"),
         "transactions": (),
     }
+    texts: ClassVar[tuple[str, ...]] = ("coordinator",)
     default_count: ClassVar[int] = 20
     ignored: tuple[str, ...] = ("*-shm", "*.log")
     limit_s: float = 45.0
     thorough_every: int = 4
-    system: type[RedoSystem] = RedoSystem
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        """Take the options; the file of a coordinator is named from here on whatever the folder is."""
+        file, colon, name = options.get("coordinator", "").rpartition(":")
+        place = f"{Path(file).resolve()}:{name}" if colon and file.endswith(".py") else f"{file}{colon}{name}"
+        super().__init__({**options, "coordinator": place})
 
     def demand(self) -> None:
-        """Raise EnvironmentUnavailable when a server is missing."""
+        """Raise EnvironmentUnavailable when a server is missing, PlanError when the coordinator cannot be loaded."""
         find_server()
+        try:
+            self._system()
+        except HarnessError as error:
+            problem = Problem(self.spelled, 0, str(error), "write coordinator=FILE.py:Class", "bad-target")
+            raise PlanError([problem]) from error
 
     def preload(self) -> None:
         """Import the engine, for the children that are forked, and whatever finding a server imports."""
@@ -78,7 +92,7 @@ class SystemTarget(BuiltIn):
         for name in _FOLDERS:
             (data / name).mkdir()
         with self._serving(data) as server:
-            asyncio.run(RedoSystem().set_up(self._site(data, server)))
+            asyncio.run(self._system().set_up(self._site(data, server)))
 
     def work(self, data: Path, teller: Teller) -> None:
         """Run the transfers, then close."""
@@ -92,7 +106,7 @@ class SystemTarget(BuiltIn):
 
     def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
         """Recover, wait until the stores agree, read them; when `thorough`, go on, close, open and read again."""
-        server = Server(data / "redis", self.options["appendfsync"])
+        server = _server(data, self.options["appendfsync"])
         start_graph = graph_children(3 if thorough else 2)  # while the server starts
         told: list[str] = []
         try:
@@ -138,7 +152,7 @@ class SystemTarget(BuiltIn):
         return seen  # without closing: that is for the thorough look
 
     async def _gone_on(
-        self, system: RedoSystem, site: LocalSite, start_graph: StartChild, seen: Observation
+        self, system: System, site: LocalSite, start_graph: StartChild, seen: Observation
     ) -> Observation:
         number = max(map(int, seen.found), default=0) + 1
         outcome = await _transact(system, number)
@@ -152,22 +166,21 @@ class SystemTarget(BuiltIn):
         remade = [name for name, _ in again_site.phases if name.endswith(".rebuilt")]
         return seen if not remade else replace(seen, stuck=f"after a peaceful end: {', '.join(remade)}")
 
-    async def _opened(self, site: LocalSite, start_graph: StartChild) -> RedoSystem:
+    async def _opened(self, site: LocalSite, start_graph: StartChild) -> System:
         system = self._system()
-        system.start_graph = start_graph
+        if isinstance(system, RedoSystem):
+            system.start_graph = start_graph
         await system.open(site)
         await system.recover(())
         return system
 
-    def _system(self) -> RedoSystem:
-        system = self.system()
-        system.synchronous = self.options["synchronous"]
-        return system
+    def _system(self) -> System:
+        return load_system(self.options["coordinator"] or "chaos.transactions.redo:RedoSystem")
 
     @contextmanager
     def _serving(self, data: Path) -> Iterator[Server]:
         """Start Redis on what is there, or on nothing when it refuses that; stop it in peace."""
-        server = Server(data / "redis", self.options["appendfsync"])
+        server = _server(data, self.options["appendfsync"])
         try:
             server.wait()
         except ServerEnded:
@@ -183,8 +196,15 @@ class SystemTarget(BuiltIn):
                 data_folder=str(data),
                 graph_engine=self.options["engine"],
                 workload=_WORKLOAD.to_config(),
+                options={"sqlite": {"synchronous": self.options["synchronous"]}},
             )
         )
+
+
+def _server(data: Path, appendfsync: str) -> Server:
+    logs = data.with_name("logs")  # where `Stores` puts the graph child's
+    logs.mkdir(exist_ok=True)
+    return Server(data / "redis", appendfsync, logs / "redis.log")
 
 
 def _without_log(data: Path, appendfsync: str) -> Server:
@@ -192,7 +212,7 @@ def _without_log(data: Path, appendfsync: str) -> Server:
     shutil.rmtree(data / "redis" / _BROKEN_LOG, ignore_errors=True)
     if (data / "redis" / _LOG).exists():
         (data / "redis" / _LOG).rename(data / "redis" / _BROKEN_LOG)
-    server = Server(data / "redis", appendfsync)
+    server = _server(data, appendfsync)
     server.wait()
     return server
 
@@ -201,7 +221,7 @@ def _spec(number: int) -> dict[str, Any]:
     return _WORKLOAD.draw(stream(0, "transfer", number), str(number), 0, number)
 
 
-async def _transact(system: RedoSystem, number: int) -> Outcome:
+async def _transact(system: System, number: int) -> Outcome:
     return await system.transact(Request(token=str(number), deadline_s=_DEADLINE_S, spec=_spec(number)))
 
 
@@ -212,7 +232,7 @@ def _tell(outcome: Outcome, name: str, teller: Teller) -> None:
         teller.aborted(name)
 
 
-async def _agreed(system: RedoSystem) -> Mapping[str, StoreImage]:
+async def _agreed(system: System) -> Mapping[str, StoreImage]:
     """Read the stores until they agree, for 10 s at most; return what they hold then. Raises the last StoreError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _AGREE_S
