@@ -117,8 +117,19 @@ def conclude(plan: Plan, results: Iterable[Result], repeat: Callable[[str], str]
     bench = _bench(plan, plan.scratch / "evidence")
     for number, one in enumerate(gathered[:_FINDINGS_MAX], 1):
         folder = plan.folder / "violations" / findings.folder_name(number, one)
-        findings.write_folder(bench, one, folder, repeat(one.state))
+        findings.write_folder(_scenes(plan, bench, one), one, folder, repeat(one.state))
     return gathered
+
+
+def _scenes(plan: Plan, bench: Bench, finding: findings.Finding) -> list[findings.Scene]:
+    """Return the crashes of a finding in order; recoveries are read from where they were recorded."""
+    chain, minimal = recipes.parse(finding.state), recipes.parse(finding.minimal or finding.state)
+    scenes = []
+    for number, (one, smallest) in enumerate(zip(chain, minimal, strict=True)):
+        if number:
+            bench = recovery.inner_bench(bench, chain[number - 1], plan.scratch, plan.folder / recovery.LOG_FOLDER)
+        scenes.append(findings.Scene(bench, one, smallest))
+    return scenes
 
 
 def _enumerate(plan: Plan, pool: Pool, counts: Counts) -> list[Case]:
@@ -231,9 +242,11 @@ def _worker(plan: Plan, number: int) -> Serve:
             case "again", recipe, count:
                 return recovery.crash_again(bench, recipes.parse(recipe)[0], count, folder, kept)
             case "shrink", _, state, outcome:
-                chain = recipes.parse(state)
-                smallest = chain[0] if len(chain) > 1 else shrink(bench, chain[0], Outcome(outcome))
-                return ">".join(map(str, (smallest, *chain[1:])))
+                *earlier, last = recipes.parse(state)
+                inner = bench
+                for recipe in earlier:
+                    inner = recovery.inner_bench(inner, recipe, folder, kept)
+                return ">".join(map(str, (*earlier, shrink(inner, last, Outcome(outcome)))))
         raise AssertionError(request)
 
     return _serve

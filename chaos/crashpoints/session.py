@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,11 @@ class Options:
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it; written to explore.json. `note` says why there is no verdict, when there is none."""
+    """What came of it; written to explore.json. `note` says why there is no verdict, when there is none.
+
+    told: what recoveries had to do beyond the ordinary, and in how many states. recovered_s_max: the longest recovery,
+    for a target that measures it.
+    """
 
     target: str
     seed: int
@@ -66,6 +71,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     recovery_states: int = 0
     recovery_states_looked_at: int = 0
     states_per_second: float = 0.0
+    told: dict[str, int] = {}
+    recovered_s_max: float = 0.0
     findings: list[findings.Finding] = []
 
 
@@ -198,6 +205,9 @@ def _explore(
         book.close()
     gathered = explorer.conclude(plan, results, lambda state: repeat_line(folder, state))
     summary = _summary(header, folder, recorded, acknowledged, counts, gathered)
+    remade = Counter(text for result in results for text in dict.fromkeys(result.seen.told))
+    slowest_s = max((result.seen.recovered_s or 0.0 for result in results), default=0.0)
+    summary = msgspec.structs.replace(summary, told=dict(remade.most_common()), recovered_s_max=round(slowest_s, 3))
     (folder / _SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return summary
 

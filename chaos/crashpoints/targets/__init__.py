@@ -28,8 +28,11 @@ def make(text: str) -> BuiltIn:
     for part in filter(None, rest.split(",")):
         option, _, value = part.partition("=")
         values = kind.choices.get(option)
-        if values is None:
-            problems.append(_problem(text, f"option={option!r} must be one of {', '.join(kind.choices)}"))
+        if option in kind.texts:
+            pass
+        elif values is None:
+            known = ", ".join((*kind.choices, *kind.texts))
+            problems.append(_problem(text, f"option={option!r} must be one of {known}"))
         elif values and value not in values:
             problems.append(_problem(text, f"{option}={value!r} must be one of {', '.join(values)}"))
         elif not values and not (value.isdigit() and 0 < int(value) <= 1000):
