@@ -14,13 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("_"))
 DEEP = {
     "aof_everysec.py",
+    "cache_staleness.py",
     "flapping.py",
     "graph_killed.py",
     "latency.py",
     "mid_frame_cut.py",
     "naive_coordinator.py",
     "partition_one_way.py",
+    "pool_exhaustion.py",
     "pool_poisoning.py",
+    "pool_stress.py",
     "power_loss.py",
     "redis_client_retries.py",
     "redis_killed.py",
