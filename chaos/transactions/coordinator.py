@@ -158,8 +158,10 @@ class Coordinator:
             if attempt is None:
                 raise TransactionAborted(token, "the deadline passed before the commit") from None
             attempt.abandon("the deadline passed before the commit")
-        except ApplierDied:
-            pass  # committed all the same; whoever comes next is told of the death by _admit
+        except ApplierDied as error:
+            if attempt is None:  # a read waited for it
+                raise TransactionAborted(token, str(error)) from error
+            # committed all the same; whoever comes next is told of the death by _admit
         except StoreError as error:
             raise TransactionAborted(token, str(error)) from error
         except asyncio.CancelledError:

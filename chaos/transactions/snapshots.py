@@ -24,7 +24,10 @@ _PATIENCE_S = 2.0
 
 
 class Snapshot:
-    """One state of all stores: that after `csn`. `graph` is None when it was opened without."""
+    """One state of all stores: that after `csn`. `graph` is None when it was opened without.
+
+    broken: a store has refused to read it, so nobody else is given it.
+    """
 
     def __init__(self, csn: int, sqlite: SQLiteSnapshot, closing: AsyncExitStack) -> None:
         """Belong to nobody yet; `closing` ends it in the stores."""
@@ -32,6 +35,7 @@ class Snapshot:
         self.sqlite = sqlite
         self.graph: GraphSnapshot | None = None
         self.users = 0
+        self.broken = False
         self.closing = closing
 
 
@@ -62,7 +66,8 @@ class Snapshots:
         least = self._log.last_csn
         while True:
             for snapshot in self._open:
-                if snapshot.csn >= least and (snapshot.graph is not None or not graph):
+                fresh = snapshot.csn >= least and not snapshot.broken
+                if fresh and (snapshot.graph is not None or not graph):
                     snapshot.users += 1
                     return snapshot
             if self._opening is None or self._opening.done():

@@ -8,7 +8,8 @@ was written meanwhile: then its earlier reads are true there as well. Otherwise 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from chaos.errors import StoreUnavailable, TransactionAborted
@@ -73,14 +74,16 @@ class SnapshotView:
     ) -> list[tuple[Any, ...]]:
         """Read SQLite; see `SQLiteHandle.fetch`."""
         snapshot = await self._at()
-        plan = await self._desk.statements.plan(sql, parameters, snapshot.sqlite.fetch)
+        with _marking(snapshot):
+            plan = await self._desk.statements.plan(sql, parameters, snapshot.sqlite.fetch)
         found = tuple(reads) if reads is not None else plan.read_granules(parameters)
         own = [granule for granules, _ in await self._own_sqlite(unit) for granule in granules]
         self.reads.update(found)
         if _touched(found, own):
             return await self._fetch_own(unit, sql, parameters)
         assert self._snapshot is not None
-        return await self._snapshot.sqlite.fetch(sql, tuple(parameters))
+        with _marking(self._snapshot):
+            return await self._snapshot.sqlite.fetch(sql, tuple(parameters))
 
     async def footprint(self, unit: Transaction) -> Footprint:
         """Return what the transaction has touched. Raises StoreUnavailable for a statement that is wrong."""
@@ -137,7 +140,8 @@ class SnapshotView:
         snapshot = await self._at(graph=True)
         assert snapshot.graph is not None
         self.reads.update(found)
-        return await snapshot.graph.query(text, parameters)
+        with _marking(snapshot):
+            return await snapshot.graph.query(text, parameters)
 
     async def _at(self, *, graph: bool = False) -> Snapshot:
         """Return the snapshot to read from; the first time it is taken, and exchanged when it lacks the graph."""
@@ -193,6 +197,16 @@ class SnapshotView:
 
 class OwnWritesUnreadable(ValueError):
     """A query of the graph that may see writes which the transaction itself has buffered."""
+
+
+@contextmanager
+def _marking(snapshot: Snapshot) -> Iterator[None]:
+    """Note when the block shows that a snapshot may be of no use any more: its child died, its file was reopened."""
+    try:
+        yield
+    except StoreUnavailable:
+        snapshot.broken = True
+        raise
 
 
 def _touched(reads: Sequence[Read], writes: Sequence[Write]) -> bool:

@@ -256,7 +256,7 @@ async def test_a_base_of_redis_has_keys_of_every_type(place: Place) -> None:
     digest = await _digest(client)
     await client.execute("SET", "other", 1)
     for part, _ in redis_base.parts(commands):
-        await client.evaluate(redis_base.PART, ("k",), ("", "", redis_base.json.dumps(part)))
+        await client.evaluate(redis_base.PART, ("k",), (redis_base.json.dumps(part),))
     assert number == 7
     assert await _digest(client) == digest
     assert 80_000_000 < await client.execute("PTTL", "passing") <= 90_000_000
