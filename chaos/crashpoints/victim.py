@@ -1,7 +1,8 @@
 """The recorded process of a built-in target: `python -m chaos.crashpoints.victim TARGET ACT FOLDER`.
 
 It runs under the shim, as any program would, and dies with the explorer. ACT is `work`, `recover`, or `persevere`,
-which is `work` that goes on after a step that failed. The exit status is 0, or FAILED when a step failed.
+which is `work` that goes on after a step that failed. The exit status is 0, FAILED when a step failed, or WRONG when
+the steps of a finding caught the store in a wrong answer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from chaos._process import die_with_parent
 from chaos.crashpoints import targets
 from chaos.crashpoints.promises import Teller
+from chaos.crashpoints.targets.steps import StepsTarget, say_wrong
 
 FAILED = 75
+WRONG = 76
 
 
 def main() -> None:
@@ -28,17 +31,22 @@ def main() -> None:
     data = Path(folder)
     teller = Teller(data)
     target.perseveres = act == "persevere"
+    wrong = False
     try:
         if act == "recover":
             target.recover(data, teller)
         else:
             target.work(data, teller)
+    except AssertionError as error:
+        wrong = isinstance(target, StepsTarget)
+        target.error_count += 1
+        say_wrong(error)
     except Exception:  # noqa: BLE001  # what a store raises is its own affair
         traceback.print_exc(limit=-2)
         target.error_count += 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(FAILED if target.error_count else 0)
+    os._exit(WRONG if wrong else FAILED if target.error_count else 0)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,22 @@ from functools import partial
 
 from chaos.errors import EnvironmentUnavailable
 from chaos.experiment.experiment import Experiment
+from chaos.experiment.finding import Finding
+from chaos.experiment.subjects import version_of
 from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
 ENGINE_PACKAGES = {"kuzu": "pip install kuzu", "ladybug": "pip install 'chaos-harness[ladybug]'"}
 """Graph engines by module name, each with the way to get it."""
+
+_REQUIREMENTS = {"server": "redis"}
+"""Subjects of findings whose requirement has another name."""
 
 Look = tuple[str, Callable[[], object]]
 """The name of a requirement, and what raises EnvironmentUnavailable when it is not here."""
 
 
 def demand(
-    experiment: Experiment,
+    experiment: Experiment | Finding,
     *,
     backend: str = DEFAULT_BACKEND,
     proxy: str = DEFAULT_PROXY,
@@ -27,14 +32,29 @@ def demand(
     """Raise EnvironmentUnavailable, with its name and the remedy, for the first thing that is not here.
 
     Looks for the backend, the Redis-compatible server, the graph engine (`graph` instead of the experiment's
-    own when given), and the file shim if a fault needs it. What is here may still fail to start.
+    own when given), and the file shim if a fault needs it. What is here may still fail to start. A finding needs its
+    subject, and the shim when its trial does.
     """
+    if isinstance(experiment, Finding):
+        _demand_all(_of_finding(experiment))
+        return
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
     kinds = {fault.kind for rule in experiment.schedule for fault in rule.faults}
     on_files = sorted(kind for kind in kinds if kind.startswith("disk."))
     looks: list[Look] = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
     if on_files:
         looks.append(("shim", partial(_demand_shim, on_files)))
+    _demand_all(looks)
+
+
+def _of_finding(finding: Finding) -> list[Look]:
+    looks: list[Look] = [(_REQUIREMENTS.get(finding.subject, finding.subject), partial(version_of, finding.subject))]
+    if finding.trial.needs_shim:
+        looks.append(("shim", partial(_demand_shim, [f"the trial {finding.trial.kind}"])))
+    return looks
+
+
+def _demand_all(looks: Sequence[Look]) -> None:
     for requirement, look in looks:
         try:
             look()

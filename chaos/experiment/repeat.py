@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 
+from chaos.experiment.finding import FindingPlan
 from chaos.experiment.plan import Plan
 from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_PROXY
 
 
 def repeat_line(
-    plan: Plan, *, backend: str = DEFAULT_BACKEND, proxy: str = DEFAULT_PROXY, graph: str | None = None
+    plan: Plan | FindingPlan, *, backend: str = DEFAULT_BACKEND, proxy: str = DEFAULT_PROXY, graph: str | None = None
 ) -> str:
     """Return "chaos run PATH --seed N ...", quoted for a POSIX shell; options at their defaults are left out."""
     words = ["chaos", "run", plan.selector, "--seed", str(plan.seed)]
