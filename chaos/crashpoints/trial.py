@@ -101,7 +101,7 @@ def _faulted(plan: FindingPlan, trial: Faulted, target: StepsTarget, folder: Pat
     data.mkdir()
     injected: list[Injected] = []
     rule = {**trial.fault.rule(), "seed": stream(plan.seed, "f0").getrandbits(64)}
-    operations, status, words = run_recorded(
+    operations, status, _ = run_recorded(
         target.command("work", data),
         data,
         place / "recording",
@@ -109,6 +109,7 @@ def _faulted(plan: FindingPlan, trial: Faulted, target: StepsTarget, folder: Pat
         injected=injected,
         environment={RULE_VARIABLE: json.dumps({"during": trial.during, "rule": rule})},
     )
+    words = _words(place / "recording" / "said.txt")
     evidence = [f"{one.call} of {one.path}: {one.action} {one.error or ''}".rstrip() for one in injected]
     if not injected:
         ended = f"status {status}, {words[-200:]}" if words else f"status {status}"

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from chaos._process import die_with_parent
 from chaos.crashpoints import targets
@@ -31,22 +32,24 @@ def main() -> None:
     data = Path(folder)
     teller = Teller(data)
     target.perseveres = act == "persevere"
-    wrong = False
     try:
         if act == "recover":
             target.recover(data, teller)
         else:
             target.work(data, teller)
-    except AssertionError as error:
-        wrong = isinstance(target, StepsTarget)
-        target.error_count += 1
-        say_wrong(error)
-    except Exception:  # noqa: BLE001  # what a store raises is its own affair
+    except Exception as error:  # noqa: BLE001  # what a store raises is its own affair
+        if isinstance(error, AssertionError) and isinstance(target, StepsTarget):
+            say_wrong(error)
+            _leave(WRONG)  # while the steps' frames live: what they hold may hang when it is closed
         traceback.print_exc(limit=-2)
         target.error_count += 1
+    _leave(FAILED if target.error_count else 0)
+
+
+def _leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(WRONG if wrong else FAILED if target.error_count else 0)
+    os._exit(status)
 
 
 if __name__ == "__main__":

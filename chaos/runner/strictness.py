@@ -51,9 +51,7 @@ def conclude(plan: Mapping[str, Any], version: str, found: Sequence[Finding], *,
     example = next((one for one in found if one.outcome in known.outcome and known.says in one.detail), None)
     if example is None:
         return _fail(f"{_told(found[0])}, and nowhere the words {known.says!r}, by which {here} is known")
-    return _conclusion(
-        "pass", f"pass: fails as known of {here}, {_told(example)}: {known.reason.strip().rstrip('.')}."
-    )
+    return _conclusion("pass", f"pass: fails as known of {here}, {_told(example)}: {known.reason.strip().rstrip('.')}.")
 
 
 def _of_another_version(known: Known, here: str, found: Sequence[Finding]) -> Strict:

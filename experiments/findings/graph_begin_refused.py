@@ -26,7 +26,7 @@ def steps(engine_name: str, folder: Path, tell: object) -> None:
     try:
         other.execute("BEGIN TRANSACTION")
     except RuntimeError as error:
-        assert "Only one write transaction" in str(error), error  # noqa: PT017  # not a test
+        assert "Only one write transaction" in str(error), error
     [[count]] = other.execute("MATCH (e:Entry) RETURN count(*)").get_all()
     assert count == 1, f"{count} entries, and 1 was committed"
 
