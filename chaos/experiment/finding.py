@@ -141,6 +141,8 @@ class Finding(Declared):
     def _bad_functions(self) -> Iterator[Problem]:
         if not callable(self.steps):
             yield self.problem(f"steps={self.steps!r}) must be a function", "write steps(folder, tell)", "wrong-kind")
+        if not isinstance(self.trial, Trial):
+            return
         alone = isinstance(self.trial, Undisturbed)
         if alone and self.check is not None:
             text = f"check={self.check!r}) must be None when the trial is undisturbed"
