@@ -15,6 +15,8 @@ from chaos.crashpoints.judge import Judgement, Outcome
 from chaos.crashpoints.recipes import KINDS, Recipe
 from chaos.faults.disk.oplog import Kind, Operation
 
+PROCESS_CRASH, POWER_LOSS = "process crash", "power loss"
+AGAIN = ", and another during recovery"
 BEFORE = "before"
 """The folder with the first of two crashes."""
 
@@ -42,8 +44,8 @@ class Finding(msgspec.Struct, kw_only=True):
 def crash_of(recipe: str) -> str:
     """Return what had to happen for a state: with a second crash, the worse of both."""
     loss = any(one.is_power_loss for one in recipes.parse(recipe))
-    again = ", and another during recovery" if ">" in recipe else ""
-    return ("power loss" if loss else "process crash") + again
+    again = AGAIN if ">" in recipe else ""
+    return (POWER_LOSS if loss else PROCESS_CRASH) + again
 
 
 def gather(results: Iterable[Result]) -> list[Finding]:

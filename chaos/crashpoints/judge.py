@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     CORRUPTED = "corrupted"
     PARTIAL = "partial transaction"
     LOST = "acknowledged data lost"
+    WRONG = "wrong answer"
     OK = "ok"
 
 

@@ -33,7 +33,10 @@ _LOG, _START, _SUMMARY = "operations.log", "start", "explore.json"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was given. `command`, `check` and `data` belong to the target of a user's own program."""
+    """What the command was given. `command`, `check` and `data` belong to the target of a user's own program.
+
+    phase, crash, after: which part of the workload is looked at, see `explorer.Plan`; all of it by default.
+    """
 
     target: str
     seed: int
@@ -47,6 +50,9 @@ class Options:
     command: tuple[str, ...] = ()
     check: str | None = None
     data: Path | None = None
+    phase: str | None = None
+    crash: str | None = None
+    after: str = "*"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +88,13 @@ def run(options: Options, tell: Tell) -> Summary:
     target = target_of(header)
     target.demand()
     recording.demand_shim()
-    folder = new_folder(options, target)
+    return run_in(new_folder(options, target), options, tell)
+
+
+def run_in(folder: Path, options: Options, tell: Tell) -> Summary:
+    """Do the same with a folder that is there already; what it needs is known to be here."""
+    header = header_of(options)
+    target = target_of(header)
     with scratch(folder) as place:
         try:
             recorded = _record(header, target, folder, place)
@@ -147,6 +159,9 @@ def header_of(options: Options) -> Header:
         check=options.check,
         data=None if options.data is None else str(options.data),
         command=list(options.command),
+        phase=options.phase,
+        crash=options.crash,
+        after=options.after,
     )
 
 
@@ -225,6 +240,9 @@ def _plan(options: Options, header: Header, recorded: Recording, folders: tuple[
         limit_s=options.limit_s,
         folder=folders[0],
         scratch=folders[1],
+        phase=header.phase,
+        crash=header.crash,
+        after=header.after,
     )
 
 

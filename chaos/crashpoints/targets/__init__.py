@@ -8,6 +8,7 @@ from chaos.crashpoints.targets.base import BuiltIn
 from chaos.crashpoints.targets.graph import KuzuTarget, LadybugTarget
 from chaos.crashpoints.targets.redis import RedisTarget
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
+from chaos.crashpoints.targets.steps import StepsTarget, load_steps
 from chaos.crashpoints.targets.system import SystemTarget
 from chaos.errors import PlanError, Problem
 
@@ -18,11 +19,13 @@ KINDS: Mapping[str, type[BuiltIn]] = {
 
 
 def make(text: str) -> BuiltIn:
-    """Return the target of `name` or `name:option=value,...`. Raises PlanError, telling every mistake."""
+    """Return the target of `name`, `name:option=value,...` or `steps:FILE`. Raises PlanError, telling every mistake."""
     name, _, rest = text.partition(":")
+    if name == StepsTarget.name and rest:
+        return load_steps(rest)
     kind = KINDS.get(name)
     if kind is None:
-        raise PlanError([_problem(text, f"target={name!r} must be one of {', '.join(KINDS)}")])
+        raise PlanError([_problem(text, f"target={name!r} must be one of {', '.join(KINDS)}, or steps:FILE")])
     options = {option: values[0] if values else "" for option, values in kind.choices.items()}
     problems = []
     for part in filter(None, rest.split(",")):
