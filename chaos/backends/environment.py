@@ -106,6 +106,6 @@ class Environment(Protocol):
     async def mend_redis(self) -> dict[str, int]:
         """Do what an operator does about a log that the server refuses to read, and start it; return what was done.
 
-        redis_log_cut_bytes: how much the server's own tool cut off. redis_log_set_aside: 1 when that was not enough; the
-        server starts without its data then. Raises EnvironmentUnavailable when it does not come up for all that.
+        redis_log_cut_bytes: how much the server's own tool cut off. redis_log_set_aside: 1 when that did not do, and
+        it starts without its data. Raises EnvironmentUnavailable when it does not come up for all that.
         """
