@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from chaos._seeds import stream
+from chaos.backends import aof
 from chaos.backends.redis_server import find_server
 from chaos.crashpoints.judge import Observation
 from chaos.crashpoints.promises import Promise, Teller
@@ -45,7 +45,6 @@ _DEADLINE_S = 8.0
 _AGREE_S = 10.0
 _POLL_S = 0.005
 _FOLDERS = ("redis", "sqlite", "graph")
-_LOG, _BROKEN_LOG = "appendonlydir", "appendonlydir.broken"
 _REFUSED = "redis refused its log, which was set aside"
 _REMADE = "{} was made again from the commit log"
 
@@ -209,9 +208,7 @@ def _server(data: Path, appendfsync: str) -> Server:
 
 def _without_log(data: Path, appendfsync: str) -> Server:
     """Set the log aside, as an operator would, and start a server that has none. Raises ServerEnded."""
-    shutil.rmtree(data / "redis" / _BROKEN_LOG, ignore_errors=True)
-    if (data / "redis" / _LOG).exists():
-        (data / "redis" / _LOG).rename(data / "redis" / _BROKEN_LOG)
+    aof.set_aside(data / "redis")
     server = _server(data, appendfsync)
     server.wait()
     return server
