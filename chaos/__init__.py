@@ -13,14 +13,17 @@ from chaos._lazy import lazily
 if TYPE_CHECKING:
     from chaos import checkers as checks
     from chaos import faults, stores, workload
-    from chaos.experiment import probes, systems, when
+    from chaos.experiment import probes, systems, trials, when
     from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
+    from chaos.experiment.finding import Finding, KnownDefect
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Experiment": "chaos.experiment.experiment:Experiment",
+    "Finding": "chaos.experiment.finding:Finding",
     "Guards": "chaos.experiment.experiment:Guards",
+    "KnownDefect": "chaos.experiment.finding:KnownDefect",
     "KnownFailure": "chaos.experiment.experiment:KnownFailure",
     "Limits": "chaos.experiment.experiment:Limits",
     "Recovery": "chaos.experiment.experiment:Recovery",
@@ -29,6 +32,7 @@ _HOMES = {
     "probes": "chaos.experiment.probes",
     "stores": "chaos.stores",
     "systems": "chaos.experiment.systems",
+    "trials": "chaos.experiment.trials",
     "when": "chaos.experiment.when",
     "workload": "chaos.workload",
 }
@@ -36,7 +40,9 @@ _HOMES = {
 
 __all__ = [
     "Experiment",
+    "Finding",
     "Guards",
+    "KnownDefect",
     "KnownFailure",
     "Limits",
     "Recovery",
@@ -45,6 +51,7 @@ __all__ = [
     "probes",
     "stores",
     "systems",
+    "trials",
     "when",
     "workload",
 ]

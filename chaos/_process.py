@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 PARENT_VARIABLE = "CHAOS_PARENT_PID"
 TRACEABLE_VARIABLE = "CHAOS_TRACEABLE"
@@ -45,6 +46,18 @@ def die_with_parent(parent_pid: int | None = None) -> None:
         os._exit(_ORPHANED)
 
 
+class Started(Protocol):
+    """A process as the system knows it: `subprocess.Popen` without what nobody needs here."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the status, None while it runs."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless it has ended."""
+
+
 class Child:
     """A started process: its pid, and how it ended.
 
@@ -52,7 +65,7 @@ class Child:
     -n after signal n, or None while it runs.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, name: str, process: Started) -> None:
         """Wrap a process that was started just now; needs a running event loop."""
         self.name = name
         self.pid = process.pid

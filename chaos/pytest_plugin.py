@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chaos._declare import Where
     from chaos.checkers.model import Verdict
     from chaos.experiment.experiment import Experiment
+    from chaos.experiment.finding import Finding
     from chaos.experiment.loader import Loaded
     from chaos.runner.api import RunResult
 
@@ -46,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "chaos_experiments",
         "globs of experiment files, relative to rootdir",
         type="linelist",
-        default=["experiments/*.py"],
+        default=["experiments/*.py", "experiments/findings/*.py"],
     )
 
 
@@ -111,7 +112,7 @@ class ExperimentFile(pytest.File):
                 name = f"{loaded.experiment.id}[seed={seed}]"
                 yield ExperimentItem.from_parent(self, name=name, loaded=loaded, seed=seed)
 
-    def _claim(self, experiments: Sequence[Experiment]) -> None:
+    def _claim(self, experiments: Sequence[Experiment | Finding]) -> None:
         """Note the ids in the session; one that another file has already is a collection error, as for `chaos run`.
 
         Every process of a distributed session collects all files in the same order, so all come to the same answer.
@@ -189,13 +190,12 @@ class ExperimentItem(pytest.Item):
         from chaos.errors import EnvironmentUnavailable
         from chaos.experiment.needs import demand
         from chaos.experiment.reach import reach
+        from chaos.experiment.validate import STORES
         from chaos.experiment.venues import provider
 
-        names = [store.name for store in self._loaded.experiment.stores]
         try:
-            for problem in self._loaded.refused_by(
-                provider(backend, proxy), reach(names, backend=backend, files=files)
-            ):
+            mechanisms = reach(STORES, backend=backend, files=files)
+            for problem in self._loaded.refused_by(provider(backend, proxy), mechanisms):
                 pytest.skip(str(problem))
             demand(self._loaded.experiment, backend=backend, proxy=proxy, files=files)
         except EnvironmentUnavailable as error:

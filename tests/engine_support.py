@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 from types import TracebackType
@@ -43,10 +44,14 @@ print("done")
 """
 
 
-def server_program() -> str:
-    """The Redis-compatible server's executable."""
+def server_program(which: str = "wheel") -> str:
+    """The Redis-compatible server's executable: the one that a run would use, or with "system" that on PATH."""
     from chaos.backends.redis_server import find_server
 
+    if which == "system":
+        found_on_path = shutil.which("redis-server")
+        assert found_on_path is not None, "mark the test requires(redis-server)"
+        return found_on_path
     found = find_server()
     return str(getattr(found, "path", found))
 

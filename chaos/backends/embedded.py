@@ -17,6 +17,7 @@ from typing import Any
 
 from chaos._channel import Channel
 from chaos._process import Child, is_stopped, spawn_python, until_exit
+from chaos.backends import aof
 from chaos.backends.environment import Containers
 from chaos.backends.ownership import OWNER_VARIABLE, own_name
 from chaos.backends.ports import Reservation
@@ -157,15 +158,22 @@ class EmbeddedEnvironment:
             self._hold_down = False
             await self._start_redis()
 
-    async def mend_redis(self) -> int:
-        """Have the server's own tool cut its log while nobody starts it; then start it."""
+    async def mend_redis(self) -> dict[str, int]:
+        """Have the server's own tool cut its log while nobody starts it; set it aside when that was not enough."""
         assert self._server is not None
         self._hold_down = True
         async with self._starting:
-            cut_bytes = await self._server.mend()
+            done = {"redis_log_cut_bytes": await self._server.mend()}
         self._hold_down = False
-        await self._start_redis()
-        return cut_bytes
+        try:
+            await self._start_redis()
+        except EnvironmentUnavailable as error:
+            if not aof.refuses(str(error)):
+                raise
+            async with self._starting:
+                done["redis_log_set_aside"] = int(self._server.set_log_aside())
+            await self._start_redis()
+        return done
 
     async def stop(self) -> list[str]:
         """End every process; return the names of those that could not be ended. Idempotent."""

@@ -103,8 +103,9 @@ class Environment(Protocol):
         Raises EnvironmentUnavailable when it does not come up; it is then tried again as after any other end.
         """
 
-    async def mend_redis(self) -> int:
-        """Cut a log that the server refuses to read back to its last whole command, and start it; return bytes cut.
+    async def mend_redis(self) -> dict[str, int]:
+        """Do what an operator does about a log that the server refuses to read, and start it; return what was done.
 
-        0: there was nothing to cut. Raises EnvironmentUnavailable when it does not come up for all that.
+        redis_log_cut_bytes: how much the server's own tool cut off. redis_log_set_aside: 1 when that did not do, and
+        it starts without its data. Raises EnvironmentUnavailable when it does not come up for all that.
         """

@@ -128,6 +128,10 @@ class RedisServer:
         """Cut an append-only file that the server refused; return the bytes cut. See `chaos.backends.aof`."""
         return await aof.mend(self._binary.path, self._folder, self._log, self._environment)
 
+    def set_log_aside(self) -> bool:
+        """Let it start without its append-only file; tell whether there was one. See `chaos.backends.aof`."""
+        return aof.set_aside(self._folder) is not None
+
     async def stop(self) -> None:
         """End the server if it runs, and give the port back. Idempotent."""
         if self.child is not None:

@@ -30,10 +30,19 @@ def check(run_folder: Path, as_json: bool) -> int:
     """
     import msgspec
 
+    from chaos.runner.finding import judge_again
     from chaos.runner.judge import judge_folder, read_json
 
     manifest = read_json(run_folder / "run.json")
     _demand_run(run_folder / "run.json", manifest)
+    plan = read_json(run_folder / "plan.json")
+    if "trial" in plan:
+        conclusion, report = judge_again(run_folder, plan, manifest)
+        if as_json:
+            echo_json({**msgspec.to_builtins(conclusion), "message": conclusion.sentence, "checks": []})
+        else:
+            say(report.rstrip("\n"))
+        return conclusion.exit_code
     judged = judge_folder(run_folder, manifest, stopped=stopped(manifest))
     if as_json:
         document = {"exit_code": judged.exit_code, "verdict": judged.verdict, "message": judged.message}

@@ -187,6 +187,9 @@ def _text(summary: Summary) -> str:
     if summary.recoveries:
         of = f"{summary.recovery_states_looked_at} of {summary.recovery_states}"
         lines.append(f"  and {of} states that a crash during {summary.recoveries} recoveries leaves")
+    lines += [f"  in {count} of them: {text}" for text, count in summary.told.items()]
+    if summary.recovered_s_max:
+        lines.append(f"  the longest recovery took {summary.recovered_s_max:.3f} s")
     lines += ["", *_findings(summary)]
     lines.append(f"  folder: {summary.folder}")
     return "\n".join(lines)

@@ -32,10 +32,24 @@ def plan(paths: tuple[str, ...], seed: int | None, tags: tuple[str, ...], as_jso
         document = resolved.to_json()
         say(f"{resolved.experiment.id}  seed {chosen}  {resolved.selector}")
         say(f"    {resolved.experiment.hypothesis}")
+        if "trial" in document:
+            say(f"    {trial_line(document)}")
         for rule in document["rules"]:
             say(f"    {rule_line(rule)}")
         say(f"    run it: {repeat_line(resolved)}")
     return int(ExitCode.PASS)
+
+
+def trial_line(document: dict[str, Any]) -> str:
+    """Return the trial and the expectation of a finding's plan.json in words."""
+    trial, expect = document["trial"], document["expect"]
+    given = ", ".join(f"{name}={value}" for name, value in trial.items() if name not in ("kind", "fault"))
+    fault = trial.get("fault")
+    if fault is not None:
+        arguments = ", ".join(f"{name}={value}" for name, value in fault["arguments"].items() if value is not None)
+        given += f", fault={fault['kind']}({arguments})"
+    versions = ", ".join(expect["versions"])
+    return f"{trial['kind']}({given}): expects {' and '.join(expect['outcome'])} of {document['subject']} {versions}"
 
 
 def rule_line(rule: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from chaos.exit_codes import ExitCode, merge
 
 if TYPE_CHECKING:
     from chaos.errors import Problem
+    from chaos.experiment.finding import FindingPlan
     from chaos.experiment.loader import Loaded
     from chaos.experiment.plan import Plan
     from chaos.runner.api import RunOptions, RunResult
@@ -89,7 +90,7 @@ def _tell_refused(refused: Sequence[tuple[Loaded, list[Problem]]]) -> None:
         say(f"{item.experiment.id}: not run, {problems[0]}", err=True)
 
 
-def run_all(plans: Sequence[Plan], options: dict[str, Any], *, quiet: bool) -> list[RunResult]:
+def run_all(plans: Sequence[Plan | FindingPlan], options: dict[str, Any], *, quiet: bool) -> list[RunResult]:
     """Run the plans in order and return their results; a signal ends the series with the run it interrupted.
 
     With `quiet` nothing is printed on stdout, and the seed lines go to stderr.
@@ -125,7 +126,7 @@ def _options(**chosen: Any) -> dict[str, Any]:
     return {**chosen, "argv": tuple(sys.argv)}
 
 
-def _run_one(plan: Plan, options: RunOptions, *, quiet: bool) -> RunResult:
+def _run_one(plan: Plan | FindingPlan, options: RunOptions, *, quiet: bool) -> RunResult:
     """Run one plan between its two seed lines."""
     from chaos.cli.progress import watching
     from chaos.runner.api import repeat_command, run_blocking
@@ -143,7 +144,7 @@ def _run_one(plan: Plan, options: RunOptions, *, quiet: bool) -> RunResult:
     return result
 
 
-def _broken(plan: Plan, repeat: str, error: Exception) -> RunResult:
+def _broken(plan: Plan | FindingPlan, repeat: str, error: Exception) -> RunResult:
     """Return the result of a run whose runner raised; stderr gets the reason."""
     from chaos.runner.api import RunResult
 

@@ -7,7 +7,7 @@ beginning again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -87,13 +87,20 @@ class Bench:
         disk = self.disk_at(recipe.boundary)
         return states.build(disk, recipe, seed=self.seed).without(self._ignored)
 
-    def candidates(self, boundaries: Iterable[int]) -> tuple[list[Candidate], dict[str, int]]:
-        """Return the states of some boundaries, each content once per promise, and how many were made of each kind."""
+    def candidates(
+        self, boundaries: Iterable[int], power_at: Container[int] | None = None
+    ) -> tuple[list[Candidate], dict[str, int]]:
+        """Return the states of some boundaries, each content once per promise, and how many were made of each kind.
+
+        power_at: the boundaries at which power may be lost; None: all of them. A process may end at each.
+        """
         best: dict[tuple[bytes, int], Candidate] = {}
         made = dict.fromkeys(KINDS, 0)
         for boundary in boundaries:
             disk = self.disk_at(boundary)
             for recipe in states.recipes(disk, boundary, seed=self.seed, draws=self.draws):
+                if recipe.is_power_loss and power_at is not None and boundary not in power_at:
+                    break  # the states of a process crash come first
                 made[recipe.kind] += 1
                 key = (self.tree(recipe).digest, self.numbers[boundary])
                 rank = KINDS.index(recipe.kind)

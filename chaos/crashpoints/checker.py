@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import resource
 import select
@@ -125,6 +126,7 @@ class Checker:
     def _look(self, writer: int, parent: int, states: Sequence[tuple[Tree, Promise]]) -> NoReturn:
         """Be the child."""
         try:
+            gc.disable()
             os.setsid()
             if self._prctl is not None:
                 self._prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

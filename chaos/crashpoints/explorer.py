@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from chaos.crashpoints.checker import Checker
 from chaos.crashpoints.judge import Judgement, Observation, Outcome
 from chaos.crashpoints.ledger import Ledger
 from chaos.crashpoints.pool import Pool, Serve
+from chaos.crashpoints.promises import promises
 from chaos.crashpoints.recipes import KINDS
 from chaos.crashpoints.shrink import shrink
 from chaos.crashpoints.targets.base import Target
@@ -55,7 +57,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to explore, with what, and where the evidence goes. `again`: recoveries to crash, and states of each."""
+    """What to explore, with what, and where the evidence goes. `again`: recoveries to crash, and states of each.
+
+    phase, crash, after: only states of crashes within that phase of the workload, of that kind ("process crash" or
+    "power loss"), None for all; and only from the first operation on whose words fit the glob `after`.
+    """
 
     recording: Recording
     target: Target
@@ -67,6 +73,9 @@ class Plan:
     limit_s: float | None
     folder: Path
     scratch: Path
+    phase: str | None = None
+    crash: str | None = None
+    after: str = "*"
 
 
 def explore(plan: Plan, known: Sequence[Result], ledger: Ledger, tell: Tell) -> tuple[Counts, list[Result]]:
@@ -94,7 +103,7 @@ def explore(plan: Plan, known: Sequence[Result], ledger: Ledger, tell: Tell) -> 
                 counts.looked[kinds[result.digest]] += 1
         counts.seconds = time.monotonic() - began
         if not any(map(_is_second, known)):
-            results += _again(plan, pool, cases, counts, ledger)
+            results += _again(plan, pool, _sound(cases, results), counts, ledger)
     return counts, results
 
 
@@ -117,8 +126,19 @@ def conclude(plan: Plan, results: Iterable[Result], repeat: Callable[[str], str]
     bench = _bench(plan, plan.scratch / "evidence")
     for number, one in enumerate(gathered[:_FINDINGS_MAX], 1):
         folder = plan.folder / "violations" / findings.folder_name(number, one)
-        findings.write_folder(bench, one, folder, repeat(one.state))
+        findings.write_folder(_scenes(plan, bench, one), one, folder, repeat(one.state))
     return gathered
+
+
+def _scenes(plan: Plan, bench: Bench, finding: findings.Finding) -> list[findings.Scene]:
+    """Return the crashes of a finding in order; recoveries are read from where they were recorded."""
+    chain, minimal = recipes.parse(finding.state), recipes.parse(finding.minimal or finding.state)
+    scenes = []
+    for number, (one, smallest) in enumerate(zip(chain, minimal, strict=True)):
+        if number:
+            bench = recovery.inner_bench(bench, chain[number - 1], plan.scratch, plan.folder / recovery.LOG_FOLDER)
+        scenes.append(findings.Scene(bench, one, smallest))
+    return scenes
 
 
 def _enumerate(plan: Plan, pool: Pool, counts: Counts) -> list[Case]:
@@ -137,10 +157,34 @@ def _enumerate(plan: Plan, pool: Pool, counts: Counts) -> list[Case]:
             ways = best.setdefault(one.digest, {})
             if one.promise not in ways or one.rank < ways[one.promise].rank:
                 ways[one.promise] = one
-    cases = list(_cases(best, one_by_one=plan.target.reads_promise))
+    cases = list(_wanted(plan, _cases(best, one_by_one=plan.target.reads_promise)))
     for case in cases:
         counts.unique[_kind(case)] += 1
     return cases
+
+
+def _wanted(plan: Plan, cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield the cases whose mildest way is a crash of the phase and kind asked for, with such ways only."""
+    boundaries = _boundaries(plan)
+
+    def _is_wanted(recipe: str) -> bool:
+        return recipes.parse(recipe)[0].boundary in boundaries and plan.crash in (None, findings.crash_of(recipe))
+
+    for case in cases:
+        if _is_wanted(case.ways[0][0]):
+            yield Case(case.digest, [way for way in case.ways if _is_wanted(way[0])])
+
+
+def _boundaries(plan: Plan) -> set[int]:
+    """Return the boundaries of the phase asked for, from the operation on that was asked for."""
+    operations = plan.recording.operations
+    told = [promise.phase for promise in promises(operations, plan.recording.first)]
+    inside = [at for at in range(len(told)) if plan.phase is None or told[at] == plan.phase]
+    if plan.after == "*":
+        return set(inside)
+    found = (at for at in inside if at and fnmatch.fnmatchcase(findings.line_of(operations[at - 1]), plan.after))
+    first = next(found, len(told))
+    return {at for at in inside if at >= first}
 
 
 def _cases(best: dict[bytes, dict[int, Candidate]], *, one_by_one: bool) -> Iterator[Case]:
@@ -185,6 +229,15 @@ def _look(plan: Plan, pool: Pool, order: Sequence[Case], began: float) -> Iterat
             return
 
 
+def _sound(cases: Sequence[Case], results: Iterable[Result]) -> Sequence[Case]:
+    """Return the cases that are known to recover, so that a second crash is to blame for what comes of it.
+
+    When none was looked at, all are taken.
+    """
+    good = {result.digest for result in results if result.judgement.outcome is Outcome.OK}
+    return [case for case in cases if case.digest in good] or cases
+
+
 def _again(plan: Plan, pool: Pool, cases: Sequence[Case], counts: Counts, ledger: Ledger) -> list[Result]:
     """Record the recovery from a sample of states, and look at what a crash during it leaves."""
     count, each = plan.again
@@ -219,11 +272,12 @@ def _worker(plan: Plan, number: int) -> Serve:
     plan.target.preload()  # here and not in the explorer: a graph engine stays out of it, and two of them never meet
     bench = _bench(plan, folder)
     kept = plan.folder / recovery.LOG_FOLDER
+    power_at = frozenset() if plan.crash == findings.PROCESS_CRASH else _boundaries(plan)
 
     def _serve(request: Any) -> Any:
         match request:
             case "enumerate", low, high:
-                return bench.candidates(range(low, high))
+                return bench.candidates(range(low, high), power_at)
             case "look", cases:
                 return list(bench.results([(case, _ways(case)) for case in cases]))
             case "observe", state:
@@ -231,9 +285,11 @@ def _worker(plan: Plan, number: int) -> Serve:
             case "again", recipe, count:
                 return recovery.crash_again(bench, recipes.parse(recipe)[0], count, folder, kept)
             case "shrink", _, state, outcome:
-                chain = recipes.parse(state)
-                smallest = chain[0] if len(chain) > 1 else shrink(bench, chain[0], Outcome(outcome))
-                return ">".join(map(str, (smallest, *chain[1:])))
+                *earlier, last = recipes.parse(state)
+                inner = bench
+                for recipe in earlier:
+                    inner = recovery.inner_bench(inner, recipe, folder, kept)
+                return ">".join(map(str, (*earlier, shrink(inner, last, Outcome(outcome)))))
         raise AssertionError(request)
 
     return _serve

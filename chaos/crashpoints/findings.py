@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,11 @@ from chaos.crashpoints.bench import Bench, Result
 from chaos.crashpoints.judge import Judgement, Outcome
 from chaos.crashpoints.recipes import KINDS, Recipe
 from chaos.faults.disk.oplog import Kind, Operation
+
+PROCESS_CRASH, POWER_LOSS = "process crash", "power loss"
+AGAIN = ", and another during recovery"
+BEFORE = "before"
+"""The folder with the first of two crashes."""
 
 _AROUND = 12
 _NAME_MAX = 40
@@ -38,8 +44,8 @@ class Finding(msgspec.Struct, kw_only=True):
 def crash_of(recipe: str) -> str:
     """Return what had to happen for a state: with a second crash, the worse of both."""
     loss = any(one.is_power_loss for one in recipes.parse(recipe))
-    again = ", and another during recovery" if ">" in recipe else ""
-    return ("power loss" if loss else "process crash") + again
+    again = AGAIN if ">" in recipe else ""
+    return (POWER_LOSS if loss else PROCESS_CRASH) + again
 
 
 def gather(results: Iterable[Result]) -> list[Finding]:
@@ -73,19 +79,39 @@ def _order(result: Result) -> tuple[list[int], list[int]]:
     return [KINDS.index(one.kind) for one in chain], [one.boundary for one in chain]
 
 
-def write_folder(bench: Bench, finding: Finding, folder: Path, repeat: str) -> None:
-    """Write a finding's evidence: the state, the smallest one, the operations around, the promise, how to repeat."""
+@dataclass(frozen=True)
+class Scene:
+    """One crash of a finding: the recording that it ended, its state, and the smallest state that shows the same."""
+
+    bench: Bench
+    recipe: Recipe
+    minimal: Recipe
+
+
+def write_folder(scenes: Sequence[Scene], finding: Finding, folder: Path, repeat: str) -> None:
+    """Write a finding's evidence: the state, the smallest one, the operations around, the promise, how to repeat.
+
+    With a second crash that is the state which the crash during the recovery left, and the recovery's operations; the
+    first crash is told in `before/`, in the same way.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = recipes.parse(finding.state)[0]
-    minimal = recipes.parse(finding.minimal or finding.state)[0]
-    for name, one in (("state", recipe), ("minimal", minimal)):
-        (folder / name).mkdir(parents=True)
-        snapshot.write(bench.tree(one), folder / name)
-    finding.missing = missing_in_words(bench, minimal)
+    *earlier, last = scenes
+    finding.missing = missing_in_words(last.bench, last.minimal)
     finding.folder = str(folder)
-    (folder / "operations.txt").write_text("\n".join(_around(bench, recipe, minimal)) + "\n")
+    _write_scene(last, folder)
+    for scene in earlier:
+        _write_scene(scene, folder / BEFORE)
     (folder / "finding.json").write_bytes(msgspec.json.format(msgspec.json.encode(finding)) + b"\n")
-    (folder / "finding.txt").write_text("\n".join([*_told(bench, finding, recipe), "", f"repeat: {repeat}"]) + "\n")
+    told = [*_told(last.bench, finding, last.recipe), *([f"first crash: {BEFORE}/"] if earlier else [])]
+    (folder / "finding.txt").write_text("\n".join([*told, "", f"repeat: {repeat}"]) + "\n")
+
+
+def _write_scene(scene: Scene, folder: Path) -> None:
+    for name, one in (("state", scene.recipe), ("minimal", scene.minimal)):
+        (folder / name).mkdir(parents=True)
+        snapshot.write(scene.bench.tree(one), folder / name)
+    lines = _around(scene.bench, scene.recipe, scene.minimal)
+    (folder / "operations.txt").write_text("\n".join(lines) + "\n")
 
 
 def missing_in_words(bench: Bench, recipe: Recipe) -> list[str]:

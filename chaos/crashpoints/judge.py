@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     CORRUPTED = "corrupted"
     PARTIAL = "partial transaction"
     LOST = "acknowledged data lost"
+    WRONG = "wrong answer"
     OK = "ok"
 
 
@@ -53,7 +54,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     how. counter: what the store itself says about how many there are, None when it does not say. problems: what the
     integrity checks found, an index that disagrees with its table among them. refused: why the store could not be
     opened or read. stuck: why it could not go on: write more, close, and be opened again. killed, hung: how the
-    process that looked ended, if not by itself. judged: the verdict of a check that knows the promise itself.
+    process that looked ended, if not by itself. judged: the verdict of a check that knows the promise itself. told:
+    what the recovery had to do beyond the ordinary, in the store's own words; it is no fault. recovered_s: how long
+    the recovery took, where that is measured.
     """
 
     found: tuple[str, ...] = ()
@@ -65,6 +68,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     killed: str | None = None
     hung: str | None = None
     judged: Judgement | None = None
+    told: tuple[str, ...] = ()
+    recovered_s: float | None = None
 
 
 def judge(seen: Observation, promise: Promise) -> Judgement:

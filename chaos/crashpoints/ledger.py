@@ -25,6 +25,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None = None
     command: list[str] = []
     log_digest: str = ""
+    phase: str | None = None
+    crash: str | None = None
+    after: str = "*"
 
 
 class Ledger:

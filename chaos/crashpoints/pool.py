@@ -6,6 +6,7 @@ A worker has one thread and no memory that matters. It dies with the explorer, a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from collections import deque
@@ -90,6 +91,7 @@ def _serve(connection: Connection, parent: int, number: int, start: Callable[[in
         os.setsid()  # Ctrl-C in a terminal is for the explorer, which ends us
         die_with_parent(parent)
         answer_to = start(number)
+        gc.freeze()  # a collection in a forked process would touch every object, and so copy all memory
         while True:
             request = connection.recv()
             connection.send((True, answer_to(request)))

@@ -20,6 +20,7 @@ from chaos.errors import ChaosError, EnvironmentUnavailable, HarnessError
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
 from chaos.faults.disk.oplog import LIED, Kind, Operation, read_log
+from chaos.faults.disk.rules import Injected
 
 WORK_LIMIT_S = 120.0
 _SAID_MAX = 600
@@ -47,13 +48,15 @@ def run_recorded(
     limit_s: float = WORK_LIMIT_S,
     rules: Mapping[str, Mapping[str, object]] | None = None,
     fired: dict[str, int] | None = None,
+    injected: list[Injected] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[list[Operation], int | None, str]:
     """Run a command that works in `data` under the shim; return its operations, status and last words.
 
     `folder` gets the control file, the log and the output; it must not hold them yet. The status is that of
     subprocess, None when the time was over. `rules` of the shim are armed before, and `fired` is told how often each
-    acted. Whatever the command started is killed at its end. Raises HarnessError when the shim was not in it, or lost
-    records.
+    acted; `injected` gets every call that a rule acted on. `environment` is added to the command's.
+    Whatever the command started is killed at its end. Raises HarnessError when the shim was not in it, or lost records.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, said = folder / "log.bin", folder / "said.txt"
@@ -62,7 +65,7 @@ def run_recorded(
         for name, rule in (rules or {}).items():
             control.arm(name, rule)
         variables = {**os.environ, **library.environment(control.path)}
-        variables[PARENT_VARIABLE] = str(os.getpid())
+        variables |= {PARENT_VARIABLE: str(os.getpid()), **(environment or {})}
         with said.open("wb") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables, start_new_session=True
@@ -77,6 +80,8 @@ def run_recorded(
             process.wait()
         if fired is not None:
             fired.update((name, control.fired(name)) for name in rules or {})
+        if injected is not None:
+            injected += control.records()
         if not control.attached:
             raise HarnessError(f"{command[0]!r} ran without the shim; a static program cannot be recorded")
         control.stop_recording()

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,10 @@ _LOG, _START, _SUMMARY = "operations.log", "start", "explore.json"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was given. `command`, `check` and `data` belong to the target of a user's own program."""
+    """What the command was given. `command`, `check` and `data` belong to the target of a user's own program.
+
+    phase, crash, after: which part of the workload is looked at, see `explorer.Plan`; all of it by default.
+    """
 
     target: str
     seed: int
@@ -46,10 +50,17 @@ class Options:
     command: tuple[str, ...] = ()
     check: str | None = None
     data: Path | None = None
+    phase: str | None = None
+    crash: str | None = None
+    after: str = "*"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it; written to explore.json. `note` says why there is no verdict, when there is none."""
+    """What came of it; written to explore.json. `note` says why there is no verdict, when there is none.
+
+    told: what recoveries had to do beyond the ordinary, and in how many states. recovered_s_max: the longest recovery,
+    for a target that measures it.
+    """
 
     target: str
     seed: int
@@ -66,6 +77,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     recovery_states: int = 0
     recovery_states_looked_at: int = 0
     states_per_second: float = 0.0
+    told: dict[str, int] = {}
+    recovered_s_max: float = 0.0
     findings: list[findings.Finding] = []
 
 
@@ -75,7 +88,13 @@ def run(options: Options, tell: Tell) -> Summary:
     target = target_of(header)
     target.demand()
     recording.demand_shim()
-    folder = new_folder(options, target)
+    return run_in(new_folder(options, target), options, tell)
+
+
+def run_in(folder: Path, options: Options, tell: Tell) -> Summary:
+    """Do the same with a folder that is there already; what it needs is known to be here."""
+    header = header_of(options)
+    target = target_of(header)
     with scratch(folder) as place:
         try:
             recorded = _record(header, target, folder, place)
@@ -140,6 +159,9 @@ def header_of(options: Options) -> Header:
         check=options.check,
         data=None if options.data is None else str(options.data),
         command=list(options.command),
+        phase=options.phase,
+        crash=options.crash,
+        after=options.after,
     )
 
 
@@ -198,6 +220,9 @@ def _explore(
         book.close()
     gathered = explorer.conclude(plan, results, lambda state: repeat_line(folder, state))
     summary = _summary(header, folder, recorded, acknowledged, counts, gathered)
+    remade = Counter(text for result in results for text in dict.fromkeys(result.seen.told))
+    slowest_s = max((result.seen.recovered_s or 0.0 for result in results), default=0.0)
+    summary = msgspec.structs.replace(summary, told=dict(remade.most_common()), recovered_s_max=round(slowest_s, 3))
     (folder / _SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return summary
 
@@ -215,6 +240,9 @@ def _plan(options: Options, header: Header, recorded: Recording, folders: tuple[
         limit_s=options.limit_s,
         folder=folders[0],
         scratch=folders[1],
+        phase=header.phase,
+        crash=header.crash,
+        after=header.after,
     )
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos._declare import Declared, Duration
 from chaos.errors import Problem
+from chaos.experiment.names import naming_problems
 from chaos.experiment.probes import Commits, PingAll, Probe
 from chaos.experiment.schedule import Rule
 from chaos.experiment.systems import Redo, SystemSpec
-
-ID_LENGTH_MAX = 60
-_WORDS = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_NEXT_SENTENCE = re.compile(r"[.!?]\s+[A-Z]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,31 +120,4 @@ class Experiment(Declared):
 
     def problems(self) -> Iterator[Problem]:
         """Yield the mistakes in the experiment's own fields; `validate` adds those between values."""
-        yield from self._bad_id()
-        yield from self._bad_hypothesis()
-        for tag in self.tags if isinstance(self.tags, list | tuple) else ():
-            if isinstance(tag, str) and not _WORDS.fullmatch(tag):
-                yield self.problem(
-                    f"tags=...{tag!r}...) must be lowercase words joined by dashes", "rename the tag", "bad-tag"
-                )
-
-    def _bad_id(self) -> Iterator[Problem]:
-        if not isinstance(self.id, str) or not _WORDS.fullmatch(self.id):
-            yield self.problem(
-                f"id={self.id!r}) must be lowercase words joined by dashes", 'write for example "redis-cut"', "bad-id"
-            )
-        elif len(self.id) > ID_LENGTH_MAX:
-            yield self.problem(
-                f"id={self.id!r}) must have at most {ID_LENGTH_MAX} characters, not {len(self.id)}",
-                "shorten it",
-                "long-id",
-            )
-
-    def _bad_hypothesis(self) -> Iterator[Problem]:
-        text = self.hypothesis.strip() if isinstance(self.hypothesis, str) else ""
-        if not text.endswith((".", "!")) or _NEXT_SENTENCE.search(text):
-            yield self.problem(
-                f"hypothesis={self.hypothesis!r}) must be one sentence that ends with a full stop",
-                "say in one sentence what must hold under these faults",
-                "bad-hypothesis",
-            )
+        yield from naming_problems(self)

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from chaos.errors import NothingSelected, PlanError, Problem
 from chaos.experiment.experiment import Experiment
+from chaos.experiment.finding import Finding, FindingPlan, resolve_finding
 from chaos.experiment.places import refine, selector, short
 from chaos.experiment.plan import Plan, resolve
 from chaos.experiment.providers import refusals
@@ -22,9 +23,9 @@ from chaos.experiment.validate import problems_of
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """An experiment, the file it came from (absolute), and whether that file holds others too."""
+    """An experiment or finding, the file it came from (absolute), and whether that file holds others too."""
 
-    experiment: Experiment
+    experiment: Experiment | Finding
     source: Path
     alone: bool
 
@@ -38,10 +39,14 @@ class Loaded:
 
         `mechanisms` says how file faults would reach the stores (`chaos.experiment.reach`); None: as the shim does.
         """
+        if isinstance(self.experiment, Finding):
+            return refine(self.experiment.refused_by(provider))
         return refine(refusals(self.experiment, provider, mechanisms))
 
-    def plan(self, seed: int) -> Plan:
+    def plan(self, seed: int) -> Plan | FindingPlan:
         """Return the plan for `seed`."""
+        if isinstance(self.experiment, Finding):
+            return resolve_finding(self.experiment, seed, self.source, alone=self.alone)
         return resolve(self.experiment, seed, self.source, alone=self.alone)
 
 
@@ -137,7 +142,7 @@ def _read(path: Path, problems: list[Problem]) -> list[Loaded]:
         return []
     experiments = _declared(path, module, problems)
     for experiment in experiments:
-        problems.extend(problems_of(experiment))
+        problems.extend(experiment.problems() if isinstance(experiment, Finding) else problems_of(experiment))
     return [Loaded(experiment, path, alone=len(experiments) == 1) for experiment in experiments]
 
 
@@ -154,20 +159,20 @@ def _named(loaded: list[Loaded], path: Path, wanted: str | None, problems: list[
     return selected
 
 
-def _declared(path: Path, module: ModuleType, problems: list[Problem]) -> list[Experiment]:
+def _declared(path: Path, module: ModuleType, problems: list[Problem]) -> list[Experiment | Finding]:
     """Return the experiments of a module: EXPERIMENT, or all of EXPERIMENTS."""
     single, several = getattr(module, "EXPERIMENT", None), getattr(module, "EXPERIMENTS", None)
-    if isinstance(single, Experiment) and several is None:
+    if isinstance(single, Experiment | Finding) and several is None:
         return [single]
     if isinstance(several, list | tuple) and several and single is None:
-        experiments = [item for item in several if isinstance(item, Experiment)]
+        experiments = [item for item in several if isinstance(item, Experiment | Finding)]
         if len(experiments) == len(several):
             return experiments
     problems.append(
         Problem(
             str(path),
             0,
-            "must hold EXPERIMENT, one Experiment, or EXPERIMENTS, a list of them, and not both",
+            "must hold EXPERIMENT, one Experiment or Finding, or EXPERIMENTS, a list of them, and not both",
             "assign an Experiment(...) to EXPERIMENT",
             "no-experiment",
         )
@@ -177,7 +182,7 @@ def _declared(path: Path, module: ModuleType, problems: list[Problem]) -> list[E
 
 def _shared_ids(loaded: Iterable[Loaded]) -> list[Problem]:
     """Return a problem for every experiment whose id another one of those loaded has already."""
-    first: dict[str, Experiment] = {}
+    first: dict[str, Experiment | Finding] = {}
     problems = []
     for item in loaded:
         experiment = item.experiment

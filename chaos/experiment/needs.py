@@ -8,19 +8,24 @@ from functools import partial
 
 from chaos.errors import EnvironmentUnavailable
 from chaos.experiment.experiment import Experiment
+from chaos.experiment.finding import Finding
 from chaos.experiment.reach import out_of_reach, reach, refusal
+from chaos.experiment.subjects import version_of
 from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
 from chaos.faults.base import Fault
 
 ENGINE_PACKAGES = {"kuzu": "pip install kuzu", "ladybug": "pip install 'chaos-harness[ladybug]'"}
 """Graph engines by module name, each with the way to get it."""
 
+_REQUIREMENTS = {"server": "redis"}
+"""Subjects of findings whose requirement has another name."""
+
 Look = tuple[str, Callable[[], object]]
 """The name of a requirement, and what raises EnvironmentUnavailable when it is not here."""
 
 
 def demand(
-    experiment: Experiment,
+    experiment: Experiment | Finding,
     *,
     backend: str = DEFAULT_BACKEND,
     proxy: str = DEFAULT_PROXY,
@@ -31,13 +36,28 @@ def demand(
 
     Looks for the backend, the Redis-compatible server, the graph engine (`graph` instead of the experiment's
     own when given), and what brings file faults to the stores if there are any. What is here may still fail to start.
+    A finding needs its subject, and the shim when its trial does.
     """
+    if isinstance(experiment, Finding):
+        _demand_all(_of_finding(experiment))
+        return
     engine = graph or next(store.engine for store in experiment.stores if store.name == "graph")
     on_files = [fault for rule in experiment.schedule for fault in rule.faults if fault.kind.startswith("disk.")]
     looks: list[Look] = [*_servers(backend, proxy), (engine, partial(_demand_engine, engine))]
     if on_files:
         names = tuple(store.name for store in experiment.stores)
         looks.append(("shim", partial(_demand_reach, on_files, names, backend, files)))
+    _demand_all(looks)
+
+
+def _of_finding(finding: Finding) -> list[Look]:
+    looks: list[Look] = [(_REQUIREMENTS.get(finding.subject, finding.subject), partial(version_of, finding.subject))]
+    if finding.trial.needs_shim:
+        looks.append(("shim", partial(_demand_shim, finding.trial.kind)))
+    return looks
+
+
+def _demand_all(looks: Sequence[Look]) -> None:
     for requirement, look in looks:
         try:
             look()
@@ -72,3 +92,11 @@ def _demand_reach(faults: Sequence[Fault], stores: Sequence[str], backend: str, 
     for fault in faults:
         if (refused := refusal(fault, by)) is not None:
             raise EnvironmentUnavailable(f"{fault.kind} needs the file shim: {refused}", "see `chaos doctor`")
+
+
+def _demand_shim(trial: str) -> None:
+    from chaos.faults.disk import library
+
+    available, reason = library.available()
+    if not available:
+        raise EnvironmentUnavailable(f"the trial {trial} needs the file shim: {reason}", "see `chaos doctor`")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 
+from chaos.experiment.finding import FindingPlan
 from chaos.experiment.plan import Plan
 from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
 
 
 def repeat_line(
-    plan: Plan,
+    plan: Plan | FindingPlan,
     *,
     backend: str = DEFAULT_BACKEND,
     proxy: str = DEFAULT_PROXY,

@@ -11,7 +11,9 @@ from dataclasses import replace
 from types import FrameType
 
 from chaos.exit_codes import ExitCode
+from chaos.experiment.finding import FindingPlan
 from chaos.experiment.plan import Plan
+from chaos.runner.finding import run_finding
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.run import Run
 
@@ -72,10 +74,12 @@ async def _run_with_signals(plan: Plan, options: RunOptions, progress: Progress 
     return replace(result, exit_code=result.exit_code if not_healed else 128 + received[0], signal=received[0])
 
 
-def run_blocking(plan: Plan, options: RunOptions, progress: Progress | None = None) -> RunResult:
-    """Run one experiment from code that is not asynchronous, in the main thread.
+def run_blocking(plan: Plan | FindingPlan, options: RunOptions, progress: Progress | None = None) -> RunResult:
+    """Run one experiment or finding from code that is not asynchronous, in the main thread.
 
     SIGINT, SIGTERM and SIGHUP end it early: healed, children gone, folder complete up to then, verdict
     "interrupted" and exit code 128 + the signal's number.
     """
+    if isinstance(plan, FindingPlan):
+        return run_finding(plan, options)
     return asyncio.run(_run_with_signals(plan, options, progress))

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from chaos.backends.aof import REFUSAL
+from chaos.backends.aof import refuses
 from chaos.backends.environment import Environment
 from chaos.crashpoints import snapshot
 from chaos.crashpoints.snapshot import Tree
@@ -105,9 +105,9 @@ class Power:
         try:
             await self._environment.revive_redis()
         except EnvironmentUnavailable as error:
-            if REFUSAL not in str(error):
+            if not refuses(str(error)):
                 raise
-            return {"redis_log_cut_bytes": await self._environment.mend_redis()}
+            return {**await self._environment.mend_redis()}
         return {}
 
     def _rebuild(self, policy: str, rng: Random) -> Counters:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from chaos.checkers.model import Verdict
+from chaos.experiment.finding import FindingPlan
 from chaos.experiment.plan import Plan
 from chaos.experiment.repeat import repeat_line
 from chaos.experiment.venues import DEFAULT_BACKEND, DEFAULT_FILES, DEFAULT_PROXY
@@ -72,6 +73,6 @@ class Progress(Protocol):
         """Take note of where the run is; called several times a second, must not block."""
 
 
-def repeat_command(plan: Plan, options: RunOptions) -> str:
+def repeat_command(plan: Plan | FindingPlan, options: RunOptions) -> str:
     """Return the command that repeats this run: same file, same seed, same place, same engine."""
     return repeat_line(plan, backend=options.backend, proxy=options.proxy, files=options.files, graph=options.graph)

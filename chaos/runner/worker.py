@@ -10,13 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
-import importlib
-import importlib.util
 import os
 import socket
-import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +24,11 @@ from chaos.errors import HarnessError
 from chaos.faults.disk.control import Control
 from chaos.history.model import StoreImage
 from chaos.runner.sampling import Sampler
+from chaos.transactions.loading import load_system
 from chaos.transactions.system import Outcome, Request, Resolution, SiteConfig, System
 
 SYNC_WATCH = "watch:commit-log"
 """Id of the shim rule that counts successful syncs of the commit log (see `checkers.synced`)."""
-
-
-def load_system(location: str) -> System:
-    """Make the system at `location`: "package.module:Class" or "/path/to/file.py:Class"; no arguments.
-
-    Raises HarnessError when the module or the class is not there.
-    """
-    place, _, name = location.rpartition(":")
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location("_chaos_system", place)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        factory: Callable[[], System] = getattr(module, name)
-    except (ImportError, AttributeError, OSError) as error:
-        raise HarnessError(f"cannot load the system {location}: {type(error).__name__}: {error}") from error
-    return factory()
 
 
 class WorkerSite:

@@ -22,13 +22,14 @@ from typing import Any
 import msgspec
 
 from chaos._channel import Channel, ChannelClosed, RemoteError
-from chaos._process import Child, spawn_python
+from chaos._process import Child
 from chaos.errors import HarnessError, StoreError, StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.background import Background
 from chaos.stores.graph_desk import READING_THREADS
 from chaos.stores.graph_engine import Statement
 from chaos.stores.graph_files import Base, Plan
+from chaos.stores.graph_launch import StartChild, spawn
 from chaos.stores.graph_readers import GraphReaders, GraphSnapshot
 from chaos.stores.graph_terms import GraphState, Recovery, Told, to_tell, translated
 from chaos.stores.pool_model import PoolReport, PoolSettings
@@ -65,13 +66,15 @@ class GraphStore:
         on_child: Callable[[int | None], None] = lambda _: None,
         pool: PoolSettings | None = None,
         snapshots: int = 64,
+        start_child: StartChild | None = None,
     ) -> None:
         """Keep the settings; `open` starts the first child.
 
         log: file for the child's output. call_timeout_s: the watchdog's patience; open_timeout_s: the same for
         opening, closing and whatever moves many rows at once. on_child is told each child's pid, and None when it
-        has ended. Without a `recovery`, which may be set before `open`, a child opens what is there. pool: how the
-        reading connections are shared; snapshots: how many may be open at once, on connections beside those.
+        has ended. start_child: in place of a new interpreter, what gives a child and our end of its channel, or raises
+        OSError. Without a `recovery`, which may be set before `open`, a child opens what is there. pool: how reading
+        connections are shared; snapshots: how many may be open at once, on connections beside those.
         """
         self._path = folder / _FILE
         self._settings = {
@@ -84,6 +87,7 @@ class GraphStore:
         self._call_timeout_s = call_timeout_s
         self._open_timeout_s = open_timeout_s
         self._on_child = on_child
+        self._start_child = start_child or spawn
         self.recovery: Recovery | None = None
         self._running: _Running | None = None
         self._ready = asyncio.Event()
@@ -360,13 +364,7 @@ class GraphStore:
     ) -> _Running:
         """Start one child and let it open the file. Raises StoreUnavailable; then nothing of it is left."""
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    process = spawn_python(_NAME, "chaos.stores.graph_child", [], log=self._log, sock=theirs)
-                except BaseException:
-                    ours.close()
-                    raise
+            process, ours = self._start_child(self._log)
             return await self._let_open(process, ours, settings, on_child)
         except OSError as error:  # too many processes or descriptors, a full disk: it may pass
             raise StoreUnavailable(_NAME, f"starting failed: {error}") from error

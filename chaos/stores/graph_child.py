@@ -107,7 +107,6 @@ class GraphServer:
         for cypher in args["schema"]:
             self._engine.run(cypher, {})
         self._engine.transact([*_statements(args), (_CREATE_APPLIED, {"csn": 0, "token": ""})])
-        self._checkpoint()
         self._applied = 0
 
     def _apply(self, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from chaos.stores.graph_gate import CheckpointGate
 READING_THREADS = 4
 """How many readings run at once; the parent sends no more, so that none waits here with a watchdog running."""
 
+_FULL = ("buffer manager", "buffer pool")
+"""Words of an engine without memory. ladybug keeps each statement that a connection has run, with the memory that its
+last run took, a few MB for an aggregate; a few dozen different ones fill a small buffer pool. Closing sets it free."""
+
 
 class Refused(Exception):
     """The request cannot be served, nothing was changed, and the engine is still fit."""
@@ -83,7 +87,7 @@ class ReadingDesk:
                 return seat.reader.run(args["cypher"], args["parameters"])
             case "read":
                 with self._gate.reading():
-                    return seat.reader.run(args["cypher"], args["parameters"])
+                    return self._read(seat, args["cypher"], args["parameters"])
             case "begin":
                 self._begin(seat)
             case "end":
@@ -94,6 +98,26 @@ class ReadingDesk:
             case _:
                 raise Refused(f"unknown request {op}")
         return None
+
+    def _read(self, seat: _Seat, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
+        """Run one statement; when the buffer pool is full, once more after the idle connections have let go of it."""
+        try:
+            return seat.reader.run(cypher, parameters)
+        except RuntimeError as error:
+            if not any(word in str(error).lower() for word in _FULL):
+                raise
+        self._renew(seat)
+        for other in list(self._seats.values()):
+            if other is not seat and not other.snapshot and other.busy.acquire(blocking=False):
+                try:
+                    self._renew(other)
+                finally:
+                    other.busy.release()
+        return seat.reader.run(cypher, parameters)
+
+    def _renew(self, seat: _Seat) -> None:
+        seat.reader.close()
+        seat.reader = self._engine.connect()
 
     def _begin(self, seat: _Seat) -> None:
         if seat.snapshot:

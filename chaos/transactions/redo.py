@@ -10,6 +10,7 @@ import msgspec
 
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.history.model import StoreImage
+from chaos.stores.graph_launch import StartChild
 from chaos.stores.pool_model import PoolReport
 from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
@@ -34,6 +35,7 @@ class RedoSystem:
 
     synchronous: str | None = None
     isolation: Isolation = "serializable"
+    start_graph: StartChild | None = None
     commit_log = CommitLog
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
@@ -68,7 +70,7 @@ class RedoSystem:
         """Connect, take over the commit log, and begin to bring the stores up. Raises StoreUnavailable."""
         self._workload = load(site.config.workload)
         genesis = self._workload.genesis()
-        stores = Stores(site, synchronous=self.synchronous)
+        stores = Stores(site, synchronous=self.synchronous, start_graph=self.start_graph)
         log = self.commit_log(stores.sqlite)
         redis = self.redis_secondary(stores.redis_applier, genesis, log, site)
         graph = self.graph_secondary(stores.graph, genesis, log, site)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.stores.graph import GraphStore
+from chaos.stores.graph_launch import StartChild
 from chaos.stores.pool_model import PoolReport, PoolSettings
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
@@ -25,8 +26,8 @@ class Stores:
     returned; what is left out has the default of `chaos.stores.spec`. `synchronous` overrides.
     """
 
-    def __init__(self, site: Site, *, synchronous: str | None = None) -> None:
-        """Make the clients; nothing is connected."""
+    def __init__(self, site: Site, *, synchronous: str | None = None, start_graph: StartChild | None = None) -> None:
+        """Make the clients; nothing is connected. start_graph: see `GraphStore`."""
         config = site.config
         sqlite, redis, graph = (config.options.get(name, {}) for name in ("sqlite", "redis", "graph"))
         self.sqlite = SQLiteStore(
@@ -47,6 +48,7 @@ class Stores:
             on_child=lambda pid: site.child("graph", pid),
             pool=_pool(graph),
             snapshots=graph.get("snapshots", 64),
+            start_child=start_graph,
         )
 
     def pools(self) -> list[PoolReport]:

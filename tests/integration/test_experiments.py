@@ -15,6 +15,7 @@ EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") i
 DEEP = {
     "aof_everysec.py",
     "bit_rot.py",
+    "cache_staleness.py",
     "flapping.py",
     "fsync_fails.py",
     "fsync_lies.py",
@@ -24,7 +25,9 @@ DEEP = {
     "mid_frame_cut.py",
     "naive_coordinator.py",
     "partition_one_way.py",
+    "pool_exhaustion.py",
     "pool_poisoning.py",
+    "pool_stress.py",
     "power_loss.py",
     "redis_client_retries.py",
     "redis_killed.py",

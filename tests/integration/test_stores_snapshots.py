@@ -264,3 +264,12 @@ async def test_graph_readings_run_beside_a_writer(graph: GraphStore) -> None:
         group.create_task(write())
     assert graph.state is not None
     assert graph.state.generation == 1
+
+
+async def test_many_different_readings_do_not_fill_the_buffer_pool(graph: GraphStore) -> None:
+    """An engine may keep the memory of each statement it has run; when none is left it is set free, and asked again."""
+    for number in range(90):
+        cypher = f"MATCH (t:Thing) WHERE t.id >= $id RETURN t.id % {number + 2}, count(*)"
+        assert await graph.query(cypher, {"id": 0}) == [[0, 1]]
+    assert graph.state is not None
+    assert graph.state.generation == 1

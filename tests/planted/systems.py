@@ -7,6 +7,7 @@ TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
 Optimist     a commit that a full disk refused is acknowledged
 Hasty        a commit that takes longer than its deadline is called aborted
+EarlyApply   Redis has a transaction before its commit, which may never come
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
 """
@@ -21,6 +22,7 @@ from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import WriteTransaction
 from chaos.transactions.commit_log import CommitLog, RedoRow, Result
+from chaos.transactions.footprint import Validation
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, APPLY_UNCHECKED, RedisSecondary
@@ -42,8 +44,10 @@ class LazyFsync(RedoSystem):
 
 
 class _PurgingLog(CommitLog):
-    async def append(self, transaction: WriteTransaction, units: Sequence[Transaction]) -> list[Result]:
-        results = await super().append(transaction, units)
+    async def append(
+        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+    ) -> list[Result]:
+        results = await super().append(transaction, units, validation)
         await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
         return results
 
@@ -95,6 +99,33 @@ class Hasty(RedoSystem):
         """Take what nobody knows for an abort."""
         outcome = await super().transact(request)
         return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
+
+
+class _EarlyLog(CommitLog):
+    early: _EarlyRedis | None = None
+
+    async def append(
+        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+    ) -> list[Result]:
+        results = await super().append(transaction, units, validation)
+        rows = [result for result in results if isinstance(result, RedoRow)]
+        if self.early is not None and rows:
+            await self.early.apply(rows)
+        return results
+
+
+class _EarlyRedis(_TrustingRedis):
+    def __init__(self, store: RedisStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
+        super().__init__(store, genesis, log, site)
+        assert isinstance(log, _EarlyLog)
+        log.early = self
+
+
+class EarlyApply(RedoSystem):
+    """Redis is written, and believed, before SQLite has decided."""
+
+    commit_log = _EarlyLog
+    redis_secondary = _EarlyRedis
 
 
 class _BelievingRedis(_TrustingRedis):

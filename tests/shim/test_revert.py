@@ -56,7 +56,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("recorded", [False, True], ids=["unrecorded", "recorded"])
+@pytest.mark.parametrize(
+    "recorded", [pytest.param(False, id="unrecorded", marks=pytest.mark.deep), pytest.param(True, id="recorded")]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_reads_see_the_old_bytes(sandbox, tmp_path: Path, case: str, recorded: bool) -> None:
     """Content and length are those of the last sync, once; a log tells it so that a replay gives the same folder."""

@@ -104,9 +104,9 @@ class ContainerEnvironment:
     def keep_redis_down(self) -> None:
         """Nothing to do: only `revive_redis` starts a container again."""
 
-    async def mend_redis(self) -> int:
+    async def mend_redis(self) -> dict[str, int]:
         """No fault damages the log of a server in a container."""
-        return 0
+        return {}
 
     async def redis_gone(self, pid: int, timeout_s: float) -> bool:
         """Wait for the end of the server that had `pid`."""

@@ -8,6 +8,7 @@ from chaos.crashpoints.targets.base import BuiltIn
 from chaos.crashpoints.targets.graph import KuzuTarget, LadybugTarget
 from chaos.crashpoints.targets.redis import RedisTarget
 from chaos.crashpoints.targets.sqlite import SQLiteTarget
+from chaos.crashpoints.targets.steps import StepsTarget, load_steps
 from chaos.crashpoints.targets.system import SystemTarget
 from chaos.errors import PlanError, Problem
 
@@ -18,18 +19,23 @@ KINDS: Mapping[str, type[BuiltIn]] = {
 
 
 def make(text: str) -> BuiltIn:
-    """Return the target of `name` or `name:option=value,...`. Raises PlanError, telling every mistake."""
+    """Return the target of `name`, `name:option=value,...` or `steps:FILE`. Raises PlanError, telling every mistake."""
     name, _, rest = text.partition(":")
+    if name == StepsTarget.name and rest:
+        return load_steps(rest)
     kind = KINDS.get(name)
     if kind is None:
-        raise PlanError([_problem(text, f"target={name!r} must be one of {', '.join(KINDS)}")])
+        raise PlanError([_problem(text, f"target={name!r} must be one of {', '.join(KINDS)}, or steps:FILE")])
     options = {option: values[0] if values else "" for option, values in kind.choices.items()}
     problems = []
     for part in filter(None, rest.split(",")):
         option, _, value = part.partition("=")
         values = kind.choices.get(option)
-        if values is None:
-            problems.append(_problem(text, f"option={option!r} must be one of {', '.join(kind.choices)}"))
+        if option in kind.texts:
+            pass
+        elif values is None:
+            known = ", ".join((*kind.choices, *kind.texts))
+            problems.append(_problem(text, f"option={option!r} must be one of {known}"))
         elif values and value not in values:
             problems.append(_problem(text, f"{option}={value!r} must be one of {', '.join(values)}"))
         elif not values and not (value.isdigit() and 0 < int(value) <= 1000):

@@ -55,11 +55,13 @@ class BuiltIn:
     """What the built-in targets share: their workloads are methods, run in `chaos.crashpoints.victim`.
 
     choices: the options with their values, the first being the default; an option without values takes a number.
+    texts: the options that take any text, empty by default.
     perseveres: whether the workload goes on after a step that failed, as programs do; error_count: how many have.
     """
 
     name: ClassVar[str]
     choices: ClassVar[Mapping[str, tuple[str, ...]]]
+    texts: ClassVar[tuple[str, ...]] = ()
     ignored: tuple[str, ...] = ()
     limit_s: float = 20.0
     memory_bytes: int | None = None

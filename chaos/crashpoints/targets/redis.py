@@ -10,9 +10,7 @@ transactions, and no more than that.
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
+import importlib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from chaos.backends.redis_server import find_server
@@ -28,69 +26,32 @@ from chaos.crashpoints.judge import Observation
 from chaos.crashpoints.promises import Promise, Teller
 from chaos.crashpoints.targets import entries
 from chaos.crashpoints.targets.base import BuiltIn, text_of
+from chaos.crashpoints.targets.forked import Server, ServerEnded
 
-_LAUNCHER = Path(__file__).resolve().parents[2] / "_launch.py"
 _POLL_S = 0.002
 _WAIT_S = 5.0
-_WORDS_MAX = 300
 _COUNTER, _ORDER = "counter", "order"
 
 
-class ServerEnded(Exception):
-    """The server did not begin to serve; the text is the end of what it said."""
-
-
 class _Server:
-    """A server on a socket beside its folder. It dies with the process that started it."""
+    """A server that never rewrites its log by itself, and a client of it."""
 
     def __init__(self, data: Path, appendfsync: str) -> None:
         """Start it and wait until it serves. Raises ServerEnded."""
-        self._said = data.with_name("server.log")
-        place = data.with_name("server.sock")
-        place.unlink(missing_ok=True)
-        options = {
-            "port": "0",
-            "unixsocket": str(place),
-            "dir": str(data),
-            "appendonly": "yes",
-            "appendfsync": appendfsync,
-            "auto-aof-rewrite-percentage": "0",
-            "save": "",
-            "daemonize": "no",
-        }
-        words = [part for name, value in options.items() for part in (f"--{name}", value)]
-        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
-        with self._said.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*launcher, str(find_server().path), *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+        self._process = Server(data, appendfsync, data.with_name("server.log"), rewrites=False)
+        self._process.wait()
         self.client = redis.Redis(
-            unix_socket_path=str(place), retry=Retry(NoBackoff(), 0), socket_timeout=_WAIT_S, decode_responses=True
+            host="127.0.0.1",
+            port=self._process.port,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_WAIT_S,
+            decode_responses=True,
         )
-        self._wait_ready()
-
-    def _wait_ready(self) -> None:
-        pause = threading.Event()
-        while True:
-            if self._process.poll() is not None:
-                raise ServerEnded(f"status {self._process.returncode}: {self._last_words()}")
-            try:
-                self.client.ping()
-            except (BusyLoadingError, redis.ConnectionError):
-                pause.wait(_POLL_S)
-            else:
-                return
-
-    def _last_words(self) -> str:
-        """Return the server's warnings, which follow a "#" in its log, without the time and the process."""
-        lines = self._said.read_text(errors="replace").splitlines()
-        return " ".join(line.partition(" # ")[2] for line in lines if " # " in line)[-_WORDS_MAX:]
 
     def stop(self) -> None:
         """End it in peace; it syncs its log."""
-        self.client.shutdown(nosave=True)
-        self._process.wait(_WAIT_S)
         self.client.close()
+        self._process.stop()
 
     def wait_rewritten(self) -> None:
         """Wait until no rewrite of the log is under way."""
@@ -116,6 +77,11 @@ class RedisTarget(BuiltIn):
 
     def demand(self) -> None:
         """Raise EnvironmentUnavailable when there is no server."""
+        find_server()
+
+    def preload(self) -> None:
+        """Import what finding a server and looking up an address import."""
+        importlib.import_module("encodings.idna")
         find_server()
 
     def prepare(self, data: Path) -> None:
@@ -165,7 +131,7 @@ class RedisTarget(BuiltIn):
             _write(server.client, number)
             server.stop()
             again = _look(self._start(data).client)
-        except (RedisError, ServerEnded, subprocess.TimeoutExpired) as error:
+        except (RedisError, ServerEnded) as error:
             return text_of(error)
         if again.problems or again.partial or set(again.found) != {*seen.found, str(number)}:
             return f"after writing {number}: {'; '.join(again.problems) or again.partial or sorted(again.found)}"

@@ -40,7 +40,7 @@ class SQLiteTarget(BuiltIn):
         "transactions": (),
     }
     ignored: tuple[str, ...] = ("*-shm",)
-    batch: int = 16
+    batch: int = 64
 
     def demand(self) -> None:
         """SQLite is part of Python."""
@@ -85,6 +85,7 @@ class SQLiteTarget(BuiltIn):
         """Look, write one more transaction, open again and look once more."""
         try:
             with self._opened(data) as connection:
+                connection.execute("PRAGMA cache_size=500")
                 seen = self._look(connection)
                 if seen.problems or seen.partial or not seen.found or not thorough:
                     return seen
@@ -173,9 +174,11 @@ def _with_slots(connection: sqlite3.Connection, seen: Observation) -> Observatio
     """Compare the index and the slots with the rows that a scan has found."""
     numbers = sorted(int(name) for name in seen.found if name != entries.SCHEMA)
     problems = list(seen.problems)
+    counts = connection.execute("SELECT txn, count(*) FROM entry INDEXED BY entry_by_txn GROUP BY txn")
+    indexed = dict(counts.fetchall())
     for number in numbers:
-        [(count,)] = connection.execute("SELECT count(*) FROM entry INDEXED BY entry_by_txn WHERE txn = ?", (number,))
-        if count != len(entries.rows(number)):
+        if indexed.get(number) != len(entries.rows(number)):
+            count = indexed.get(number, 0)
             problems.append(f"the index finds {count} rows of {number}, and the scan {len(entries.rows(number))}")
     expected = {number % _SLOTS: (number, _filler(number)) for number in numbers}
     slots = {number: (txn, filler) for number, txn, filler in connection.execute("SELECT id, txn, filler FROM slot")}
@@ -185,6 +188,7 @@ def _with_slots(connection: sqlite3.Connection, seen: Observation) -> Observatio
     return Observation(found=seen.found, partial=seen.partial, counter=seen.counter, problems=tuple(problems))
 
 
+@functools.cache
 def _filler(number: int) -> str:
     return f"{number:04d}" * 250
 

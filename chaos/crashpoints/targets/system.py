@@ -3,37 +3,50 @@
 The data folder holds a folder for each store, and all their operations have one order, so a state is what the same
 moment leaves of all of them. The workload are the transfers of `chaos.workload`, one after the other. After the crash
 the coordinator opens what is there, recovers, and must bring the stores to agree: each acknowledged transfer in all
-three, each other one in all or none. A Redis server that refuses its log is started with an empty one, which is what
-an operator would do; the coordinator then fills it from its own log.
+three, each other one in all or none, within 10 seconds. A Redis server that refuses its log is started with an empty
+one, which is what an operator would do; the coordinator then fills it from its own log.
+
+`coordinator=FILE.py:Class` puts another `System` in the place of ours, a user's own or one with a planted bug.
+
+The thorough look goes on: one more transfer, a peaceful close, and opening again, when nothing may be made anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import importlib
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
+
 from chaos._seeds import stream
-from chaos.backends.redis_server import RedisServer, find_server
+from chaos.backends import aof
+from chaos.backends.redis_server import find_server
 from chaos.crashpoints.judge import Observation
 from chaos.crashpoints.promises import Promise, Teller
 from chaos.crashpoints.targets.base import BuiltIn, text_of
-from chaos.errors import ChaosError, EnvironmentUnavailable, StoreError
+from chaos.crashpoints.targets.forked import Server, ServerEnded, graph_children
+from chaos.errors import ChaosError, HarnessError, PlanError, Problem, StoreError
 from chaos.history.model import StoreImage
+from chaos.stores.graph_launch import StartChild
+from chaos.transactions.loading import load_system
 from chaos.transactions.local_site import LocalSite
 from chaos.transactions.redo import RedoSystem
-from chaos.transactions.system import Aborted, Committed, Outcome, Request, SiteConfig
+from chaos.transactions.system import Aborted, Committed, Outcome, Request, SiteConfig, System
 from chaos.workload.transfers import Transfers
 
 _WORKLOAD = Transfers(accounts=6, clients=1, rate=100, seconds=1, reads_redis=False, initial=1000)
 _DEADLINE_S = 8.0
 _AGREE_S = 10.0
-_POLL_S = 0.02
+_POLL_S = 0.005
 _FOLDERS = ("redis", "sqlite", "graph")
+_REFUSED = "redis refused its log, which was set aside"
+_REMADE = "{} was made again from the commit log"
 
 
 class SystemTarget(BuiltIn):
@@ -46,113 +59,166 @@ class SystemTarget(BuiltIn):
         "synchronous": ("FULL", "NORMAL", "OFF"),
         "transactions": (),
     }
+    texts: ClassVar[tuple[str, ...]] = ("coordinator",)
     default_count: ClassVar[int] = 20
     ignored: tuple[str, ...] = ("*-shm", "*.log")
     limit_s: float = 45.0
     thorough_every: int = 4
 
+    def __init__(self, options: Mapping[str, str]) -> None:
+        """Take the options; the file of a coordinator is named from here on whatever the folder is."""
+        file, colon, name = options.get("coordinator", "").rpartition(":")
+        place = f"{Path(file).resolve()}:{name}" if colon and file.endswith(".py") else f"{file}{colon}{name}"
+        super().__init__({**options, "coordinator": place})
+
     def demand(self) -> None:
-        """Raise EnvironmentUnavailable when a server or the engine is missing."""
+        """Raise EnvironmentUnavailable when a server is missing, PlanError when the coordinator cannot be loaded."""
+        find_server()
+        try:
+            self._system()
+        except HarnessError as error:
+            problem = Problem(self.spelled, 0, str(error), "write coordinator=FILE.py:Class", "bad-target")
+            raise PlanError([problem]) from error
+
+    def preload(self) -> None:
+        """Import the engine, for the children that are forked, and whatever finding a server imports."""
+        importlib.import_module(self.options["engine"])
+        importlib.import_module("encodings.idna")  # by the first look-up of an address
         find_server()
 
     def prepare(self, data: Path) -> None:
         """Make the schema and the first rows in each store, and stop them."""
         for name in _FOLDERS:
             (data / name).mkdir()
-        asyncio.run(self._prepare(data))
+        with self._serving(data) as server:
+            asyncio.run(self._system().set_up(self._site(data, server)))
 
     def work(self, data: Path, teller: Teller) -> None:
         """Run the transfers, then close."""
-        asyncio.run(self._work(data, teller))
+        with self._serving(data) as server:
+            asyncio.run(self._work(self._site(data, server), teller))
 
     def recover(self, data: Path, teller: Teller) -> None:
         """Recover, run one more transfer, close."""
-        asyncio.run(self._recover(data, teller))
+        with self._serving(data) as server:
+            asyncio.run(self._recover(self._site(data, server), teller))
 
     def observe(self, data: Path, promise: Promise, *, thorough: bool) -> Observation:
-        """Recover, wait until the stores agree, read them; when `thorough`, go on and read again."""
+        """Recover, wait until the stores agree, read them; when `thorough`, go on, close, open and read again."""
+        server = _server(data, self.options["appendfsync"])
+        start_graph = graph_children(3 if thorough else 2)  # while the server starts
+        told: list[str] = []
         try:
-            return asyncio.run(self._observe(data, thorough=thorough))
-        except EnvironmentUnavailable as error:
-            return Observation(refused=f"redis: {error}"[:300])
+            server.wait()
+        except ServerEnded:
+            told.append(_REFUSED)
+            server = _without_log(data, self.options["appendfsync"])
+        site = self._site(data, server)
+        seen = asyncio.run(self._observe(site, start_graph, thorough=thorough))
+        told += [_REMADE.format(name.partition(".")[0]) for name, _ in site.phases if name.endswith(".rebuilt")]
+        problems = _integrity(data / "sqlite" / "main.db")
+        return replace(seen, told=tuple(told), problems=(*seen.problems, *problems))
 
-    async def _prepare(self, data: Path) -> None:
-        async with self._site(data) as site:
-            await RedoSystem().set_up(site)
-
-    async def _work(self, data: Path, teller: Teller) -> None:
-        async with self._site(data) as site:
-            system = self._system()
-            await system.open(site)
-            await system.recover(())
-            for number in range(1, self.count + 1):
-                teller.begin(str(number))
-                _tell(await _transact(system, number), str(number), teller)
-            teller.phase("close")
-            await system.close()
-
-    async def _recover(self, data: Path, teller: Teller) -> None:
-        async with self._site(data) as site:
-            system = self._system()
-            await system.open(site)
-            await system.recover(())
-            images = await _agreed(system)
-            number = _next(images)
+    async def _work(self, site: LocalSite, teller: Teller) -> None:
+        system = self._system()
+        await system.open(site)
+        await system.recover(())
+        for number in range(1, self.count + 1):
             teller.begin(str(number))
             _tell(await _transact(system, number), str(number), teller)
-            await system.close()
+        teller.phase("close")
+        await system.close()
 
-    async def _observe(self, data: Path, *, thorough: bool) -> Observation:
-        async with self._site(data) as site:
-            system = self._system()
-            try:
-                await system.open(site)
-                await system.recover(())
-                seen = _compared(await _agreed(system))
-                if thorough and not (seen.problems or seen.partial):
-                    seen = await _gone_on(system, seen)
-            except (ChaosError, TimeoutError) as error:
-                return Observation(refused=text_of(error))
-            finally:
-                await system.close()
-        found = _integrity(data / "sqlite" / "main.db")
-        return seen if not found else Observation(found=seen.found, problems=found)
+    async def _recover(self, site: LocalSite, teller: Teller) -> None:
+        system = self._system()
+        await system.open(site)
+        await system.recover(())
+        number = _next(await _agreed(system))
+        teller.begin(str(number))
+        _tell(await _transact(system, number), str(number), teller)
+        await system.close()
 
-    def _system(self) -> RedoSystem:
-        system = RedoSystem()
-        system.synchronous = self.options["synchronous"]
+    async def _observe(self, site: LocalSite, start_graph: StartChild, *, thorough: bool) -> Observation:
+        began = time.monotonic()
+        try:
+            system = await self._opened(site, start_graph)
+            seen = _compared(await _agreed(system))
+            seen = replace(seen, recovered_s=round(time.monotonic() - began, 3))
+            if thorough and not (seen.problems or seen.partial):
+                return await self._gone_on(system, site, start_graph, seen)
+        except (ChaosError, TimeoutError) as error:
+            return Observation(refused=text_of(error))
+        return seen  # without closing: that is for the thorough look
+
+    async def _gone_on(
+        self, system: System, site: LocalSite, start_graph: StartChild, seen: Observation
+    ) -> Observation:
+        number = max(map(int, seen.found), default=0) + 1
+        outcome = await _transact(system, number)
+        if not isinstance(outcome, Committed):
+            return replace(seen, stuck=f"transfer {number}: {outcome}")
+        await system.close()
+        again_site = LocalSite(site.config)
+        again = _compared(await _agreed(await self._opened(again_site, start_graph)))
+        if again.partial or again.problems or set(again.found) != {*seen.found, str(number)}:
+            return replace(seen, stuck=f"after transfer {number}: {again}"[:300])
+        remade = [name for name, _ in again_site.phases if name.endswith(".rebuilt")]
+        return seen if not remade else replace(seen, stuck=f"after a peaceful end: {', '.join(remade)}")
+
+    async def _opened(self, site: LocalSite, start_graph: StartChild) -> System:
+        system = self._system()
+        if isinstance(system, RedoSystem):
+            system.start_graph = start_graph
+        await system.open(site)
+        await system.recover(())
         return system
 
-    @asynccontextmanager
-    async def _site(self, data: Path) -> AsyncIterator[LocalSite]:
-        """Start Redis on what is there, or on nothing when it refuses that, and say where everything is."""
-        logs = data.with_name("logs")
-        logs.mkdir(exist_ok=True)
-        server = RedisServer(find_server(), data / "redis", logs / "redis.log", appendfsync=self.options["appendfsync"])
+    def _system(self) -> System:
+        return load_system(self.options["coordinator"] or "chaos.transactions.redo:RedoSystem")
+
+    @contextmanager
+    def _serving(self, data: Path) -> Iterator[Server]:
+        """Start Redis on what is there, or on nothing when it refuses that; stop it in peace."""
+        server = _server(data, self.options["appendfsync"])
         try:
-            try:
-                await server.start()
-            except EnvironmentUnavailable:
-                shutil.rmtree(data / "redis" / "appendonlydir", ignore_errors=True)
-                await server.start()
-            yield LocalSite(
-                SiteConfig(
-                    redis_host="127.0.0.1",
-                    redis_port=server.port,
-                    data_folder=str(data),
-                    graph_engine=self.options["engine"],
-                    workload=_WORKLOAD.to_config(),
-                )
+            server.wait()
+        except ServerEnded:
+            server = _without_log(data, self.options["appendfsync"])
+        yield server
+        server.stop()
+
+    def _site(self, data: Path, server: Server) -> LocalSite:
+        return LocalSite(
+            SiteConfig(
+                redis_host="127.0.0.1",
+                redis_port=server.port,
+                data_folder=str(data),
+                graph_engine=self.options["engine"],
+                workload=_WORKLOAD.to_config(),
+                options={"sqlite": {"synchronous": self.options["synchronous"]}},
             )
-        finally:
-            await server.stop()
+        )
+
+
+def _server(data: Path, appendfsync: str) -> Server:
+    logs = data.with_name("logs")  # where `Stores` puts the graph child's
+    logs.mkdir(exist_ok=True)
+    return Server(data / "redis", appendfsync, logs / "redis.log")
+
+
+def _without_log(data: Path, appendfsync: str) -> Server:
+    """Set the log aside, as an operator would, and start a server that has none. Raises ServerEnded."""
+    aof.set_aside(data / "redis")
+    server = _server(data, appendfsync)
+    server.wait()
+    return server
 
 
 def _spec(number: int) -> dict[str, Any]:
     return _WORKLOAD.draw(stream(0, "transfer", number), str(number), 0, number)
 
 
-async def _transact(system: RedoSystem, number: int) -> Outcome:
+async def _transact(system: System, number: int) -> Outcome:
     return await system.transact(Request(token=str(number), deadline_s=_DEADLINE_S, spec=_spec(number)))
 
 
@@ -163,7 +229,7 @@ def _tell(outcome: Outcome, name: str, teller: Teller) -> None:
         teller.aborted(name)
 
 
-async def _agreed(system: RedoSystem) -> Mapping[str, StoreImage]:
+async def _agreed(system: System) -> Mapping[str, StoreImage]:
     """Read the stores until they agree, for 10 s at most; return what they hold then. Raises the last StoreError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _AGREE_S
@@ -195,17 +261,6 @@ def _compared(images: Mapping[str, StoreImage]) -> Observation:
     different = [store for store, values in counters.items() if values != first]
     problems = (f"balances differ: {counters}"[:300],) if different and not partial else ()
     return Observation(found=tuple(whole), partial=partial, problems=problems)
-
-
-async def _gone_on(system: RedoSystem, seen: Observation) -> Observation:
-    number = max(map(int, seen.found), default=0) + 1
-    outcome = await _transact(system, number)
-    if not isinstance(outcome, Committed):
-        return Observation(found=seen.found, stuck=f"transfer {number}: {outcome}")
-    again = _compared(await _agreed(system))
-    if again.partial or again.problems or set(again.found) != {*seen.found, str(number)}:
-        return Observation(found=seen.found, stuck=f"after transfer {number}: {again}"[:300])
-    return seen
 
 
 def _next(images: Mapping[str, StoreImage]) -> int:

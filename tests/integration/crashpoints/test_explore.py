@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests_support import gone, wait_until
 
-from chaos.crashpoints import session
+from chaos.crashpoints import findings, session, snapshot, targets
 from chaos.crashpoints.explorer import Budget
 from chaos.crashpoints.judge import Outcome
+from chaos.crashpoints.promises import Promise
 from chaos.crashpoints.session import Options, Summary
 from chaos.exit_codes import ExitCode
 
@@ -120,6 +124,24 @@ def test_a_second_crash_is_repeated_from_its_word(tmp_path: Path):
     code, lines = session.look_again(Path(summary.folder), second[0].state, None)
     assert code == ExitCode.CHECK_FAILED
     assert second[0].outcome in lines[0]
+    _holds_both_crashes(Path(second[0].folder))
+
+
+def _holds_both_crashes(folder: Path) -> None:
+    """The folder has what the second crash left and the recovery's operations, and below those of the first."""
+    inner, outer = snapshot.read(folder / "state"), snapshot.read(folder / "before" / "state")
+    assert snapshot.differences(inner, outer)
+    target = targets.make("sqlite:synchronous=off,transactions=4")
+    data = folder.parent / "looked-at"
+    shutil.copytree(folder / "state", data)
+    seen = target.observe(data, Promise(), thorough=False)
+    told = msgspec.json.decode((folder / "finding.json").read_bytes(), type=findings.Finding)
+    promised = re.search(r"promised: (\d+) transactions", (folder / "finding.txt").read_text())
+    assert promised is not None
+    assert told.outcome is not Outcome.LOST or len(seen.found) < int(promised[1])
+    for place in (folder, folder / "before"):
+        assert "======== crash ========" in (place / "operations.txt").read_text()
+    assert (folder / "operations.txt").read_text() != (folder / "before" / "operations.txt").read_text()
 
 
 def test_the_same_seed_explores_the_same_states(tmp_path: Path):

@@ -57,27 +57,3 @@ def test_kuzu_cannot_be_opened_after_a_crash_in_a_checkpoint(tmp_path: Path):
     summary = _explore(tmp_path, "kuzu", 160, draws=0)
     found = {(finding.outcome, finding.crash) for finding in summary.findings}
     assert (Outcome.REFUSES, "process crash") in found
-
-
-@pytest.mark.deep
-@pytest.mark.requires("redis", "ladybug")
-def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path):
-    """One recording covers all stores, and nothing acknowledged is lost in the states of a small sample."""
-    options = Options(
-        target="system:engine=ladybug,transactions=2",
-        seed=3,
-        jobs=2,
-        out=tmp_path,
-        budget=Budget(states=8),
-        again=(0, 0),
-    )
-    summary = session.run(options, lambda _: None)
-    assert summary.acknowledged == 2
-    assert sum(summary.looked_at.values()) == 8
-    assert Outcome.LOST not in {finding.outcome for finding in summary.findings}
-    names = {path.parts[0] for path in _relative_files(Path(summary.folder) / "start")}
-    assert names == {"graph", "redis", "sqlite"}
-
-
-def _relative_files(folder: Path) -> list[Path]:
-    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]

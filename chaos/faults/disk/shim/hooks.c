@@ -68,9 +68,11 @@
 #include <stdarg.h>
 
 #define HOOK __attribute__((visibility("default")))
+#define TEXT_AS_IT_IS(words) #words
+#define TEXT(words) TEXT_AS_IT_IS(words)
 
 #define CALL(name, family, shape, manual, ...) HOOK SHAPE_##shape(name, CALL_##name)
-#define SAME(symbol, name) HOOK extern __typeof__(name) symbol __attribute__((alias(#name)));
+#define SAME(symbol, name) HOOK extern __typeof__(name) symbol __attribute__((alias(TEXT(name))));
 #define VARIANT(symbol, name, shape) HOOK SHAPE_##shape(symbol, CALL_##name)
 #define TRACK(name, shape) HOOK SHAPE_##shape(name)
 #include "calls.def"

@@ -1,0 +1,1 @@
+"""Groups of required figures; see `benchmarks/required_figures.py`."""
