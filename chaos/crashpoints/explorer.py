@@ -220,7 +220,7 @@ def _look(plan: Plan, pool: Pool, order: Sequence[Case], began: float) -> Iterat
 
     size = plan.jobs * _ROUND_PER_JOB
     for low in range(0, len(order), size):
-        cases = sorted(order[low : low + size], key=lambda case: recipes.parse(case.ways[0][0])[0].boundary)
+        cases = sorted(order[low : low + size], key=_boundary)
         chunk = min(_CHUNK, max(1, -(-len(cases) // plan.jobs)))
         requests = [("look", cases[at : at + chunk]) for at in range(0, len(cases), chunk)]
         for _, found in pool.run(requests, until=_over):
@@ -239,9 +239,15 @@ def _sound(cases: Sequence[Case], results: Iterable[Result]) -> Sequence[Case]:
 
 
 def _again(plan: Plan, pool: Pool, cases: Sequence[Case], counts: Counts, ledger: Ledger) -> list[Result]:
-    """Record the recovery from a sample of states, and look at what a crash during it leaves."""
+    """Record the recovery from a sample of states, and look at what a crash during it leaves.
+
+    Where the states begin with an operation that was asked for, the earliest are taken: they have most before them.
+    """
     count, each = plan.again
-    order = _order(cases, plan.seed + 1)[:count]
+    order = _order(cases, plan.seed + 1)
+    if plan.after != "*":
+        order.sort(key=_boundary)
+    order = order[:count]
     results: list[Result] = []
     requests = [("again", case.ways[0][0], each) for case in order]
     for _, (found, unique) in pool.run(requests):
@@ -251,6 +257,10 @@ def _again(plan: Plan, pool: Pool, cases: Sequence[Case], counts: Counts, ledger
         ledger.note(found)
         results += found
     return results
+
+
+def _boundary(case: Case) -> int:
+    return recipes.parse(case.ways[0][0])[0].boundary
 
 
 def _is_second(result: Result) -> bool:
@@ -283,7 +293,10 @@ def _worker(plan: Plan, number: int) -> Serve:
             case "observe", state:
                 return recovery.observe(bench, recipes.parse(state), folder, kept)
             case "again", recipe, count:
-                return recovery.crash_again(bench, recipes.parse(recipe)[0], count, folder, kept)
+                first = recipes.parse(recipe)[0]
+                return recovery.crash_again(
+                    bench, first, count, folder, kept, power=plan.crash != findings.PROCESS_CRASH
+                )
             case "shrink", _, state, outcome:
                 *earlier, last = recipes.parse(state)
                 inner = bench

@@ -42,8 +42,10 @@ def inner_bench(bench: Bench, recipe: Recipe, folder: Path, kept: Path) -> Bench
     return Bench(recording, bench.target, bench.checker, seed=bench.seed, draws=bench.draws)
 
 
-def crash_again(bench: Bench, recipe: Recipe, count: int, folder: Path, kept: Path) -> tuple[list[Result], int]:
-    """Look at up to `count` states that a crash during the recovery from `recipe` leaves.
+def crash_again(
+    bench: Bench, recipe: Recipe, count: int, folder: Path, kept: Path, *, power: bool = True
+) -> tuple[list[Result], int]:
+    """Look at up to `count` states that a crash during the recovery from `recipe` leaves; not of power unless `power`.
 
     Returns the results, their recipes beginning with this one, and how many different states there are at the
     boundaries that were drawn, which are all of a short recovery.
@@ -51,7 +53,7 @@ def crash_again(bench: Bench, recipe: Recipe, count: int, folder: Path, kept: Pa
     inner = inner_bench(bench, recipe, folder, kept)
     boundaries = range(1, len(inner.recording.operations) + 1)
     drawn = stream(bench.seed, "boundaries", str(recipe)).sample(boundaries, min(len(boundaries), _BOUNDARIES_MAX))
-    everything, _ = inner.candidates(sorted(drawn))
+    everything, _ = inner.candidates(sorted(drawn), None if power else ())
     unchanged = inner.recording.start.without(states.ignoring(bench.target.ignored)).digest
     candidates = [one for one in everything if one.digest != unchanged]
     chosen = _sample(candidates, count, bench.seed, str(recipe))

@@ -40,8 +40,9 @@ class _EveryState(Trial):
 
     after: only those from the phase's first operation on whose words this glob fits, such as "sync *.wal"; the words
     are those of an exploration's operations.txt. At most `looks` states are opened, chosen by the seed. With `again`,
-    what is judged are the states that a second crash leaves, during the recovery from up to `first` of those that
-    recover by themselves; the two together are a power loss when one of them is. draws: random states per boundary.
+    what is judged are the states that a second crash leaves, during the recovery from `first` of those that recover by
+    themselves, the earliest where `after` says where to begin; the two together are a power loss when one of them is.
+    draws: random states per boundary.
     """
 
     during: str

@@ -63,7 +63,7 @@ EXPERIMENT = Finding(
     steps=steps,
     check=check,
     # From the moment on at which the checkpoint is decided: every state recovers, and does so by copying.
-    trial=trials.Crash(during="checkpoint", after="sync *.wal", again=True, first=2, looks=60),
+    trial=trials.Crash(during="checkpoint", after="sync *.wal", again=True, first=1, looks=60),
     expect=KnownDefect(
         outcome="refuses to open",
         says="graph.db.shadow: No such file or directory",
