@@ -33,7 +33,7 @@ def parts_of(target: BuiltIn, folder: Path) -> dict[str, float]:
     work, state = folder / "work", folder / "state"
     for place in (work, state):
         snapshot.clear(place)
-    target.preload()
+    target.preload(folder / "preload")
     target.prepare(work)
     _seconds_in_child(lambda: target.work(work, Teller(work)))
     tree = snapshot.read(work)

@@ -279,7 +279,8 @@ def _bench(plan: Plan, folder: Path) -> Bench:
 def _worker(plan: Plan, number: int) -> Serve:
     """Return what worker `number` answers requests with."""
     folder = plan.scratch / f"worker-{number}"
-    plan.target.preload()  # here and not in the explorer: a graph engine stays out of it, and two of them never meet
+    # Here and not in the explorer: a graph engine stays out of it, and two of them never meet.
+    plan.target.preload(folder / "preload")
     bench = _bench(plan, folder)
     kept = plan.folder / recovery.LOG_FOLDER
     power_at = frozenset() if plan.crash == findings.PROCESS_CRASH else _boundaries(plan)

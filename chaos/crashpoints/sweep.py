@@ -152,7 +152,7 @@ def once(target: Target, folder: Path, call: Call, *, limit_s: float | None) -> 
 
 
 def _worker(target: Target, folder: Path, limit_s: float | None) -> Serve:
-    target.preload()
+    target.preload(folder / "preload")
     sweeper = Sweeper(target, folder, limit_s=limit_s)
 
     def _serve(request: object) -> object:

@@ -173,7 +173,7 @@ def _looked_at(target: StepsTarget, data: Path, place: Path, operations: Sequenc
     tree = snapshot.read(data)
 
     def _start(_: int) -> Serve:
-        target.preload()
+        target.preload(place / "preload")
         checker = Checker(target, place / "look")
         return lambda _: checker.check(tree, promise)
 

@@ -34,7 +34,7 @@ _GRAPH_SCHEMA = (
     "CREATE NODE TABLE IF NOT EXISTS Account(id INT64, PRIMARY KEY(id))",
     "CREATE REL TABLE IF NOT EXISTS SENT(FROM Account TO Account, token STRING, mark STRING, amount INT64)",
 )
-_SENT = (
+SENT = (
     "MATCH (a:Account {id: $source}), (b:Account {id: $target}) "
     "CREATE (a)-[:SENT {token: $token, mark: $mark, amount: $amount}]->(b)"
 )
@@ -109,7 +109,7 @@ class Transfers(Shape):
         txn.redis.command("INCRBY", f"balance:{target}", amount)
         txn.redis.command("RPUSH", _MARKS, f"{txn.token} {mark}")
         parameters = {"source": source, "target": target, "token": txn.token, "mark": mark, "amount": amount}
-        txn.graph.execute(_SENT, parameters)
+        txn.graph.execute(SENT, parameters)
         return ()
 
     def undo(self, token: str, spec: Mapping[str, Any]) -> Writes:

@@ -38,8 +38,11 @@ class Target(Protocol):
     def demand(self) -> None:
         """Raise EnvironmentUnavailable when the store is not here. Starts nothing."""
 
-    def preload(self) -> None:
-        """Import what `observe` needs, so that the processes forked later need not."""
+    def preload(self, folder: Path) -> None:
+        """Do once what every process that is forked later would do: import, and warm up. `folder` is there for it.
+
+        No thread, no process and no open database may be left.
+        """
 
     def prepare(self, data: Path) -> None:
         """Put into the empty folder `data` what the workload begins with."""
@@ -88,8 +91,11 @@ class BuiltIn:
     def demand(self) -> None:
         """Raise EnvironmentUnavailable when the store is not here. Starts nothing."""
 
-    def preload(self) -> None:
-        """Import what `observe` needs, so that the processes forked later need not."""
+    def preload(self, folder: Path) -> None:
+        """Do once what every process that is forked later would do: import, and warm up. `folder` is there for it.
+
+        No thread, no process and no open database may be left.
+        """
 
     def prepare(self, data: Path) -> None:
         """Begin with nothing."""

@@ -63,7 +63,7 @@ class CommandTarget:
         if self._start is not None and not self._start.is_dir():
             raise EnvironmentUnavailable(f"--data {self._start} is not a folder", "name one, or leave it out")
 
-    def preload(self) -> None:
+    def preload(self, folder: Path) -> None:
         """Nothing is looked at in the explorer's own processes."""
 
     def prepare(self, data: Path) -> None:

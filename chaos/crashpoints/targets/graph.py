@@ -76,7 +76,7 @@ class GraphTarget(BuiltIn):
         if importlib.util.find_spec(self.name) is None:
             raise EnvironmentUnavailable(f"{self.name} is not installed", f"pip install {self.name}")
 
-    def preload(self) -> None:
+    def preload(self, folder: Path) -> None:
         """Import the engine and let it do everything once, in memory: its first query costs ten times the second.
 
         Its threads end with the database, which is gone when this returns.

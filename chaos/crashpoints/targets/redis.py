@@ -79,7 +79,7 @@ class RedisTarget(BuiltIn):
         """Raise EnvironmentUnavailable when there is no server."""
         find_server()
 
-    def preload(self) -> None:
+    def preload(self, folder: Path) -> None:
         """Import what finding a server and looking up an address import."""
         importlib.import_module("encodings.idna")
         find_server()

@@ -45,7 +45,7 @@ class SQLiteTarget(BuiltIn):
     def demand(self) -> None:
         """SQLite is part of Python."""
 
-    def preload(self) -> None:
+    def preload(self, folder: Path) -> None:
         """Let the library set itself up once."""
         sqlite3.connect(":memory:").close()
         for number in range(self.count + 2):

@@ -37,26 +37,28 @@ def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path):
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
 )
 def test_no_state_breaks_a_promise(tmp_path: Path, engine: str):
-    """Over twenty transactions, none of thousands of states loses, tears or refuses anything, second crashes included."""
+    """Over twenty transactions no state loses, tears or refuses anything, second crashes included.
+
+    The nightly job looks at thousands more with `chaos explore`.
+    """
     options = Options(
         target=f"system:engine={engine},transactions=20",
         seed=3,
         jobs=session.default_jobs(),
         out=tmp_path,
-        budget=Budget(states=5000),
-        draws=16,
-        again=(8, session.AGAIN_STATES),
+        budget=Budget(states=400),
+        again=(4, session.AGAIN_STATES),
     )
     summary = session.run(options, lambda _: None)
     assert summary.findings == []
     assert summary.acknowledged == 20
-    assert sum(summary.looked_at.values()) == 5000
-    assert summary.recovery_states_looked_at > 100
+    assert sum(summary.looked_at.values()) == 400
+    assert summary.recovery_states_looked_at > 40
 
 
 MUTANTS = [
