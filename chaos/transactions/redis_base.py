@@ -9,6 +9,16 @@ from typing import Any
 from chaos.errors import StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 
+EMPTY = Script(
+    """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if key ~= 'chaos:owner' and key ~= 'chaos:before' then redis.call('DEL', key) end
+end
+return 'empty'
+"""
+)
+"""Takes all keys away but the two of whoever lends the database to a run (`chaos.backends.docker.database`)."""
+
 PART = Script(
     """
 for _, command in ipairs(cjson.decode(ARGV[1])) do redis.call(unpack(command)) end
@@ -32,7 +42,7 @@ local read = {
 }
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  if string.sub(key, 1, 7) ~= 'chaos:~' then
+  if string.sub(key, 1, 7) ~= 'chaos:~' and key ~= 'chaos:owner' and key ~= 'chaos:before' then
     local kind = redis.call('TYPE', key).ok
     if not read[kind] then return redis.error_reply('ERR key of type ' .. kind .. ' cannot be made again') end
     table.insert(found, {key, kind, read[kind](key), redis.call('PTTL', key)})
@@ -64,10 +74,9 @@ async def dump(store: RedisStore, applied_key: str) -> tuple[int, list[list[str]
 
 
 def parts(commands: Sequence[list[str]]) -> Iterator[tuple[list[list[str]], bool]]:
-    """Yield the commands that empty a server and fill it, in parts that a script can take; True with the last one."""
-    everything = [["FLUSHDB"], *commands]
-    for low in range(0, len(everything), _COMMANDS_MAX):
-        yield everything[low : low + _COMMANDS_MAX], low + _COMMANDS_MAX >= len(everything)
+    """Yield the commands that fill an empty server, in parts that a script can take; True with the last one."""
+    for low in range(0, max(1, len(commands)), _COMMANDS_MAX):
+        yield list(commands[low : low + _COMMANDS_MAX]), low + _COMMANDS_MAX >= len(commands)
 
 
 def _commands(key: str, kind: str, values: Sequence[Any]) -> Iterator[list[str]]:

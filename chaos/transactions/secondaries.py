@@ -188,6 +188,7 @@ class RedisSecondary:
         if told:
             await self._site.phase("redis.rebuilding", None, self.name)
         commands = msgspec.json.decode(content) if content is not None else self._genesis.rows.redis
+        await self.store.evaluate(redis_base.EMPTY, (APPLIED_KEY,), ())
         for part, final in redis_base.parts([[str(word) for word in command] for command in commands]):
             if final:
                 rows = _json([[str(csn), "0", _FIRST_ROWS, part]])

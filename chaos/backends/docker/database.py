@@ -20,7 +20,10 @@ BEFORE_KEY = "chaos:before"
 FSYNC = "appendfsync"
 """The setting that a run changes."""
 
-RUN_KEYS = re.compile(r"chaos:(owner|before|applied|refused)|(balance|limits):\d+|marks")
+RUN_KEYS = re.compile(
+    r"chaos:(owner|before|applied|refused|~.*)|(balance|limits|list|register|counter|set):\d+|doctor:\d+\.\d+"
+    r"|marks|traces|links|degrees|sessions|registered"
+)
 """The keys that our own coordinators and workloads make. What a user's coordinator makes may have any name."""
 
 _ANSWER_S = 5.0

@@ -255,6 +255,9 @@ async def test_a_base_of_redis_has_keys_of_every_type(place: Place) -> None:
     number, commands = await redis_base.dump(client, APPLIED_KEY)
     digest = await _digest(client)
     await client.execute("SET", "other", 1)
+    await client.execute("SET", "chaos:owner", "whoever lends the database")
+    await client.evaluate(redis_base.EMPTY, ("k",), ())
+    assert await client.execute("KEYS", "*") == ["chaos:owner"]
     for part, _ in redis_base.parts(commands):
         await client.evaluate(redis_base.PART, ("k",), (redis_base.json.dumps(part),))
     assert number == 7
