@@ -30,6 +30,8 @@ def test_a_run_without_faults_passes_and_its_folder_is_complete(chaos_command, t
         "history.jsonl",
         "faults.jsonl",
         "checks",
+        "metrics.json",
+        "metrics.prom",
         "report.txt",
         "logs",
         "repro.txt",
