@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures import cache, graph, memory, redis, sqlite
 from figures.model import Figure, Group, Options
 
+from chaos.errors import ChaosError
 from chaos.metrics.baseline import Baselines
 
 GROUPS: dict[str, Group] = {
@@ -81,7 +82,13 @@ def main() -> int:
     measured: dict[str, list[float]] = {}
     for name in options.group:
         print(name, flush=True)
-        for figure in asyncio.run(run_group(name, options.seconds)):
+        try:
+            figures = asyncio.run(run_group(name, options.seconds))
+        except (ChaosError, ExceptionGroup) as error:
+            print(f"  could not be measured: {error!r:.300}  MISSED", flush=True)
+            missed += 1
+            continue
+        for figure in figures:
             print(told(figure), flush=True)
             missed += not figure.passed
             key = f"{name}: {figure.name}"

@@ -91,11 +91,8 @@ async def fill(store: GraphStore) -> None:
     for first in range(0, NODES, _BATCH):
         ids = list(range(first, first + _BATCH))
         await store.write([("UNWIND $ids AS id CREATE (:User {id: id})", {"ids": ids})])
-    edge = (
-        "UNWIND $ids AS id MATCH (a:User {id: id}), (b:User {id: (id * $step + $add) % $n}) CREATE (a)-[:Follows]->(b)"
-    )
+    edge = "UNWIND $pairs AS p MATCH (a:User {id: p[1]}), (b:User {id: p[2]}) CREATE (a)-[:Follows]->(b)"
     for _ in range(EDGES_EACH):
-        step, add = random.choice((3, 7, 11, 13)), random.randrange(NODES)
         for first in range(0, NODES, _BATCH):
-            ids = list(range(first, first + _BATCH))
-            await store.write([(edge, {"ids": ids, "step": step, "add": add, "n": NODES})])
+            pairs = [[number, random.randrange(NODES)] for number in range(first, first + _BATCH)]
+            await store.write([(edge, {"pairs": pairs})])

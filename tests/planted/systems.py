@@ -45,9 +45,14 @@ class LazyFsync(RedoSystem):
 
 class _PurgingLog(CommitLog):
     async def append(
-        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+        self,
+        transaction: WriteTransaction,
+        units: Sequence[Transaction],
+        validation: Validation | None = None,
+        *,
+        begin: bool = False,
     ) -> list[Result]:
-        results = await super().append(transaction, units, validation)
+        results = await super().append(transaction, units, validation, begin=begin)
         await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
         return results
 
@@ -105,9 +110,14 @@ class _EarlyLog(CommitLog):
     early: _EarlyRedis | None = None
 
     async def append(
-        self, transaction: WriteTransaction, units: Sequence[Transaction], validation: Validation | None = None
+        self,
+        transaction: WriteTransaction,
+        units: Sequence[Transaction],
+        validation: Validation | None = None,
+        *,
+        begin: bool = False,
     ) -> list[Result]:
-        results = await super().append(transaction, units, validation)
+        results = await super().append(transaction, units, validation, begin=begin)
         rows = [result for result in results if isinstance(result, RedoRow)]
         if self.early is not None and rows:
             await self.early.apply(rows)
