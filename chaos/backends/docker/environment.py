@@ -157,7 +157,7 @@ class ContainerEnvironment:
 
     async def _save_logs(self) -> None:
         """Keep what the containers said since the run began, as far as it can be had."""
-        for name, identity in self._ids.items():
+        for name, identity in list(self._ids.items()):
             assert self._client is not None
             with contextlib.suppress(DaemonError, OSError):
                 text = await self._calls(self._client.api.logs, identity, since=self._since, tail=_LOG_LINES)
@@ -373,7 +373,7 @@ class DockerEnvironment(ContainerEnvironment):
         """End the containers, then save their logs and the server's files into the run folder, as far as possible."""
         if self._client is None:
             return
-        for identity in self._ids.values():
+        for identity in list(self._ids.values()):  # a creation that was cancelled may still end in its thread
             with contextlib.suppress(DaemonError):
                 await self._calls(self._client.api.kill, identity)
         await self._save_logs()
