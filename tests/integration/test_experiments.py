@@ -16,6 +16,9 @@ DEEP = {
     "aof_everysec.py",
     "bit_rot.py",
     "cache_staleness.py",
+    "crash_mid_commit.py",
+    "disk_full.py",
+    "exec_reply_lost.py",
     "flapping.py",
     "fsync_fails.py",
     "fsync_lies.py",
@@ -28,12 +31,14 @@ DEEP = {
     "pool_exhaustion.py",
     "pool_poisoning.py",
     "pool_stress.py",
+    "paused_leader.py",
     "power_loss.py",
     "redis_client_retries.py",
     "redis_killed.py",
     "slow_disk.py",
     "slow_redis.py",
     "torn_write.py",
+    "zombie_write.py",
 }
 """Those that other tests run, or whose faults quicker tests inject; the nightly runs them all, and the gate runs them on ladybug."""
 

@@ -138,12 +138,12 @@ async def test_a_toxic_that_misses_every_connection_has_not_landed(
     lever: ToxiproxyLever, proxy: ToxiproxyProxy
 ) -> None:
     """The witness opens a connection after the other, and none of them is slow."""
-    fault = faults.Latency("redis", "40ms", toxicity=0.001)
+    fault = faults.Latency("redis", "1s", toxicity=0.001)
     async with connected(proxy):
         await lever.inject("f0", fault.kind, fault.toxic_arguments(random.Random(1)))
         for _ in range(5):
             async with connected(proxy) as other:
-                assert await other.ping() < 0.03
+                assert await other.ping() < 0.9
         assert not fault.landed(await lever.heal("f0"))
 
 
