@@ -18,9 +18,8 @@ def stress(policy: str) -> Experiment:
         tags=("pool", "redis"),
         stores=(stores.SQLite(pool=readers), stores.Redis(pool=small), stores.Graph(pool=readers)),
         workload=workload.Transfers(accounts=64, clients=48, rate=120, seconds=5, deadline="1s"),
-        guards=Guards(
-            before=1, during=0, after=1
-        ),  # while Redis stalls nothing is in every store, so nothing is answered
+        # While Redis stalls nothing is in every store, so nobody is answered.
+        guards=Guards(before=1, during=0, after=1),
         schedule=(
             when.at("1s").do(faults.Disconnect("redis", how="rst")),
             when.phase("redis.applying", nth=60).do(faults.Disconnect("redis", how="rst")),
