@@ -13,7 +13,6 @@ from types import FrameType
 from chaos.exit_codes import ExitCode
 from chaos.experiment.finding import FindingPlan
 from chaos.experiment.plan import Plan
-from chaos.runner.finding import run_finding
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.run import Run
 
@@ -81,5 +80,7 @@ def run_blocking(plan: Plan | FindingPlan, options: RunOptions, progress: Progre
     "interrupted" and exit code 128 + the signal's number.
     """
     if isinstance(plan, FindingPlan):
+        from chaos.runner.finding import run_finding  # it loads the explorer, which no other run needs
+
         return run_finding(plan, options)
     return asyncio.run(_run_with_signals(plan, options, progress))
