@@ -159,8 +159,13 @@ class Cache:
         await self._background.wait_idle()
 
     async def _look(self, name: str, at_least: int) -> tuple[Versioned | None, str | None]:
-        """Return what the cache has, and otherwise the name of the lease that was taken, if it was."""
-        lease = f"{os.getpid()}.{id(self)}.{next(self._leases)}"
+        """Return what the cache has, and otherwise the lease to fill under, if this cache has it.
+
+        Of the callers that miss at once one takes the lease, and it need not be the one that goes on to read: its
+        answer may come second. The lease of a sibling is as good, since it too was taken before the reading begins.
+        """
+        mine = f"{os.getpid()}.{id(self)}."
+        lease = f"{mine}{next(self._leases)}"
         keys = (self._key(name), self._lease_key(name), self._applied_key)
         try:
             answer: list[Any] = await self._store.evaluate(
@@ -172,7 +177,7 @@ class Cache:
         number, kind, value, applied = answer
         if number == "":
             self.stats.misses += 1
-            return None, lease if kind == "mine" else None
+            return None, kind if kind.startswith(mine) else None
         if max(int(applied), int(number)) < at_least:
             self.stats.bypassed += 1
             return None, None

@@ -18,11 +18,11 @@ LOOK = Script(
 local entry = redis.call('HMGET', KEYS[1], 'c', 'k', 'v')
 local applied = redis.call('GET', KEYS[3]) or '0'
 if entry[1] then return {entry[1], entry[2], entry[3], applied} end
-local mine = redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
-return {'', mine and 'mine' or 'taken', '', applied}
+redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
+return {'', redis.call('GET', KEYS[2]) or '', '', applied}
 """
 )
-"""KEYS: entry, lease, applied. ARGV: a name for the lease, its length in ms."""
+"""KEYS: entry, lease, applied. ARGV: a name for the lease, its length in ms. Without an entry: who has the lease."""
 
 _NEWER = """
 local known = redis.call('HGET', key, 'c')

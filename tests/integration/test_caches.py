@@ -133,6 +133,24 @@ async def test_one_reading_for_all_who_miss_at_once(redis: RedisStore) -> None:
     assert cache.stats.hits == 1
 
 
+async def test_a_lease_that_was_not_used_is_used_by_a_sibling(redis: RedisStore) -> None:
+    """Whoever reads fills, though another caller of the same cache has taken the lease; another cache does not."""
+    truth = Truth()
+    truth.values["k"] = "v"
+
+    async def broken(name: str) -> Versioned:
+        raise LookupError(name)
+
+    cache, other = Cache(redis, truth, prefix="c"), Cache(redis, truth, prefix="c")
+    cache._source = broken
+    with pytest.raises(LookupError):
+        await cache.get("k")
+    cache._source = truth
+    assert (await other.get("k"), other.stats.filled) == (Versioned(1, "v"), 0)
+    assert (await cache.get("k"), cache.stats.filled) == (Versioned(1, "v"), 1)
+    assert (await other.get("k"), other.stats.hits) == (Versioned(1, "v"), 1)
+
+
 async def test_not_there_and_deleted_are_remembered(redis: RedisStore) -> None:
     """A name that does not exist is asked for once; a deletion leaves a tombstone that no older fill replaces."""
     truth = Truth()
