@@ -49,7 +49,7 @@ def crash_of(recipe: str) -> str:
 
 
 def gather(results: Iterable[Result]) -> list[Finding]:
-    """Group results by outcome and kind of crash, the gravest first; the example is the earliest of the mildest kind.
+    """Group results by outcome and kind of crash, the gravest first; the example is the earliest that was confirmed.
 
     Details that differ in numbers only count as the same thing.
     """
@@ -74,9 +74,9 @@ def gather(results: Iterable[Result]) -> list[Finding]:
     return sorted(found, key=lambda one: (order.index(one.outcome), one.crash, -one.states))
 
 
-def _order(result: Result) -> tuple[list[int], list[int]]:
+def _order(result: Result) -> tuple[bool, list[int], list[int]]:
     chain = recipes.parse(result.recipe)
-    return [KINDS.index(one.kind) for one in chain], [one.boundary for one in chain]
+    return not result.confirmed, [KINDS.index(one.kind) for one in chain], [one.boundary for one in chain]
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class _Engine:
         finally:
             result.close()
 
+    def only_look(self) -> None:
+        """Close without a checkpoint from now on: it takes three times as long as opening and reading together."""
+        self.run("CALL force_checkpoint_on_close = false")
+
     def close(self) -> None:
         """Close the connection, then the database."""
         self._connection.close()
@@ -67,8 +71,8 @@ class GraphTarget(BuiltIn):
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"transactions": ()}
     default_count: ClassVar[int] = 12
-    thorough_every: int = 4
-    batch: int = 8
+    thorough_every: int = 32
+    batch: int = 32
     memory_bytes: int | None = 6 * 1024 * _MEGABYTE
 
     def demand(self) -> None:
@@ -127,6 +131,8 @@ class GraphTarget(BuiltIn):
         except Exception as error:  # noqa: BLE001  # engines raise RuntimeError, MemoryError, IndexError and others
             return Observation(refused=text_of(error))
         try:
+            if not thorough:
+                engine.only_look()
             seen = _look(engine)
         except Exception as error:  # noqa: BLE001  # as above
             return Observation(problems=(f"reading: {text_of(error)}",))
@@ -146,6 +152,7 @@ class GraphTarget(BuiltIn):
             step = "opening again"
             engine = self._open(data)
             step = "reading again"
+            engine.only_look()
             again = _look(engine)
         except Exception as error:  # noqa: BLE001  # as above
             return f"{step}: {text_of(error)}"

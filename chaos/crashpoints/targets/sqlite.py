@@ -41,6 +41,7 @@ class SQLiteTarget(BuiltIn):
     }
     ignored: tuple[str, ...] = ("*-shm",)
     batch: int = 64
+    thorough_every: int = 2
 
     def demand(self) -> None:
         """SQLite is part of Python."""
