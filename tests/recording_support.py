@@ -14,7 +14,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 OLD = os.uname().machine == "x86_64"
 def raw(number, *values): return ctypes.CDLL(os.environ["RAW"]).raw(number, *map(ctypes.c_long, values), *[ctypes.c_long(0)] * (6 - len(values)))
 def create(path, flags=0): return os.open(path, os.O_CREAT | os.O_RDWR | flags)
-def log_number(): return max(int(n) for n in os.listdir("/proc/self/fd") if n.isdigit())
 """
 
 
@@ -38,6 +37,7 @@ class Recorder:
 
     def read(self) -> list[Operation]:
         """Return the log as it is."""
+        self.sandbox.control.write_out()
         return read_log(self.path)
 
     def replayed(self) -> dict[str, bytes | str | None]:

@@ -36,6 +36,7 @@ def test_fsync_lies(sandbox, tmp_path: Path) -> None:
     assert run(sandbox, code, "g") == ["None", "None"]
     assert sandbox.disarm() == {"calls_matched": 2, "calls_lied_to": 2}
     assert run(sandbox, code) == ["None", "None"]
+    sandbox.control.write_out()
     syncs = [(one.name, bool(one.flags & LIED)) for one in read_log(tmp_path / "log") if one.kind is Kind.SYNC]
     assert syncs == [("store/f", True)] * 2 + [("store/g", False)] * 2 + [("store/f", False)] * 2
 
@@ -47,6 +48,7 @@ def test_fsync_fails(sandbox, tmp_path: Path, dropped: bool, flags: int) -> None
     sandbox.arm("sync_fail", "fsync", pages="dropped" if dropped else "kept", count=1)
     assert run(sandbox, "os.write(fd, b'x'); tell(os.fsync, fd); tell(os.fsync, fd)") == ["Input/output error", "None"]
     assert sandbox.disarm() == {"calls_matched": 2, "calls_failed": 1}
+    sandbox.control.write_out()
     kinds = [(one.kind, one.flags) for one in read_log(tmp_path / "log") if one.kind in {Kind.SYNC, Kind.SYNC_FAILED}]
     assert kinds == [(Kind.SYNC_FAILED, flags), (Kind.SYNC, 0)]
 
@@ -68,6 +70,7 @@ def test_lost_write(sandbox, tmp_path: Path, code: str, left: bytes) -> None:
     assert run(sandbox, code) == ["3", "3", "3"]
     assert (sandbox.store / "f").read_bytes() == left
     assert sandbox.disarm() == {"calls_matched": 3, "calls_lied_to": 1}
+    sandbox.control.write_out()
     log = read_log(tmp_path / "log")
     writes = [(one.offset, bool(one.flags & LIED)) for one in log if one.kind is Kind.WRITE]
     assert writes == [(0, False), (3, True), (6, False)]
@@ -88,6 +91,7 @@ def test_misdirected_write(sandbox, tmp_path: Path, code: str) -> None:
     assert out == ["1000", "0" if "pwrite" in code else "1000"]
     assert (sandbox.store / "f").read_bytes() == b"b" + bytes(1023) + b"a" * 1000
     assert sandbox.disarm() == {"calls_matched": 2, "writes_misdirected": 1}
+    sandbox.control.write_out()
     assert apply(read_log(tmp_path / "log"), before).contents()["store/f"] == (sandbox.store / "f").read_bytes()
 
 
@@ -244,6 +248,7 @@ def test_all_die_at_one_moment(sandbox, tmp_path: Path, action: str, recorded: b
     assert run(sandbox, "tell(os.write, fd, b'alive')", "later") == ["5"]
     assert sandbox.control.clock > clock
     if recorded:
+        sandbox.control.write_out()
         log = read_log(tmp_path / "log")
         assert not [one for one in log if one.kind is Kind.TAINT]
         assert apply(log, before).contents() == FolderState.read(sandbox.root).contents()

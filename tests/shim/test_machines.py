@@ -18,7 +18,7 @@ VICTIM = Path(__file__).parent / "victims" / "rounds.c"
 STREAMS = Path(__file__).parent / "victims" / "streams.c"
 AARCH64 = Path("/usr/aarch64-linux-gnu")
 GOOD = "write=4 sync=0"
-TAKES = {"__errno_location", "dlsym", "fileno_unlocked", "fopencookie", "gnu_get_libc_version"}
+TAKES = {"__errno_location", "clock_gettime", "dlsym", "fileno_unlocked", "fopencookie", "gnu_get_libc_version"}
 MUSL_HEADERS = ("-idirafter", "/usr/include", "-idirafter", f"/usr/include/{os.uname().machine}-linux-gnu")
 """musl's compiler brings no headers of the kernel; they stand beside glibc's."""
 

@@ -38,6 +38,7 @@ class Replay:
 
     def operations(self) -> list[Operation]:
         """Return the log as it is."""
+        self.sandbox.control.write_out()
         return read_log(self.path)
 
 

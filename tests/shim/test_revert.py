@@ -127,6 +127,7 @@ def test_a_failed_sync_is_in_the_log_behind_what_it_brought_back(sandbox, tmp_pa
     sandbox.control.record(tmp_path / "log")
     sandbox.arm("sync_fail", ("fsync",), pages="reverted", count=1)
     run(sandbox, "fd = os.open(path, os.O_RDWR); os.pwrite(fd, b'abc', 8); sync(fd)")
+    sandbox.control.stop_recording()
     changing = (Kind.WRITE, Kind.TRUNCATE, Kind.SYNC_FAILED)
     kinds = [one.kind for one in read_log(tmp_path / "log") if one.kind in changing]
     assert kinds == [Kind.WRITE, Kind.WRITE, Kind.TRUNCATE, Kind.SYNC_FAILED]

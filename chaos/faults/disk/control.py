@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,12 @@ from chaos.faults.disk.rules import DECLARED_FIELDS, Injected, count, decode, en
 
 _HARMLESS = (0, Kind.SYNC, Kind.SYNC_RANGE, Kind.SYNC_ALL, Kind.SYNC_FAILED, Kind.CLOSE)
 """Kinds of calls of which a file shows nothing."""
+
+_ID_BITS, _ID_MASK = 22, (1 << 22) - 1
+"""Of the word of the recording lock, see shim/lock.c."""
+
+_APPENDING_S = 1.0
+"""How long a live process may take to append a record; one that is stopped takes for ever."""
 
 
 class Control:
@@ -239,21 +246,58 @@ class Control:
             except OSError as error:
                 raise HarnessError(f"shim log={str(path)!r} cannot be created: {error.strerror}") from error
             self._file.log = name
-            self._file.log_bytes = self._file.lost = self._file.waiters = 0
+            self._file.log_bytes = self._file.log_written = self._file.log_behind = self._file.lost = (
+                self._file.waiters
+            ) = 0
             self._file.recordings += 1
         with self._lock():  # a second time: the stores above must be seen before the one that switches on
             self._file.recording = self._file.recordings
 
     def stop_recording(self) -> None:
-        """End the log; idempotent. A call that a victim is in the middle of may still append its record.
+        """End the log, and write out what is not in its file yet; idempotent.
 
-        Raises HarnessError when records were lost, because the disk of the log was full or its file out of reach.
+        A call that a victim is in the middle of ends without a record, or with one when it is about to append it: that
+        is waited for. Raises HarnessError when records were lost, because the disk of the log was full or its file out
+        of reach.
         """
         with self._lock():
             self._file.recording = 0
+        deadline = time.monotonic() + _APPENDING_S
+        while self._file.holder and _lives(self._file.holder) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.write_out()
         if self._file.lost:
             log, lost = os.fsdecode(self._file.log), self._file.lost
             raise HarnessError(f"shim log={log!r} lost {lost} records and ended there")
+
+    def write_out(self) -> None:
+        """Bring the log's file up to date, as `stop_recording` does; only while no victim is within a call.
+
+        Cuts off what a killed process left behind the last whole record. A file that cannot be written counts as lost.
+        """
+        with self._lock():
+            self._write_tail()
+
+    def _write_tail(self) -> None:
+        end, at = self._file.log_bytes, min(self._file.log_written, self._file.log_bytes)
+        if self._file.log_written == end:
+            return
+        try:
+            descriptor = os.open(os.fsdecode(self._file.log), os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file.lost += 1
+            return
+        try:
+            ring = memoryview(self._file.log_tail)
+            while at < end:
+                place = at % layout.LOG_TAIL_BYTES
+                at += os.pwrite(descriptor, ring[place : place + end - at], at)
+            self._file.log_written = at
+            os.ftruncate(descriptor, end)
+        except OSError:
+            self._file.lost += 1
+        finally:
+            os.close(descriptor)
 
     def in_flight(self) -> bool:
         """Whether a process died within a call that changes something: the files may hold it, and the log does not.
@@ -268,7 +312,7 @@ class Control:
         Otherwise the next process would find the lock held, and a call of the dead unfinished in a log of its own.
         """
         with self._lock():
-            self._file.pending = self._file.waiters = self._file.holder = 0
+            self._file.pending = self._file.log_behind = self._file.waiters = self._file.holder = 0
 
     @property
     def recording(self) -> bool:
@@ -287,6 +331,16 @@ class Control:
             if record.sequence == sequence:
                 found.append(decode(record))
         return tuple(found)
+
+
+def _lives(holder: int) -> bool:
+    """Tell whether the thread that holds the recording lock by this word is there and not dead."""
+    thread, pid = (holder >> shift & _ID_MASK for shift in (0, _ID_BITS))
+    try:
+        state = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def _demand_outside(what: str, path: Path, root: Path) -> None:

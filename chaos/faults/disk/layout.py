@@ -6,7 +6,7 @@ import ctypes
 from enum import IntEnum
 
 MAGIC = 0x7366736F61686331
-ABI = 2
+ABI = 3
 
 RULE_COUNT = 64
 RECORD_COUNT = 4096
@@ -15,6 +15,7 @@ ROOT_BYTES = 1024
 GLOB_BYTES = 256
 ID_BYTES = 64
 TAIL_BYTES = 120
+LOG_TAIL_BYTES = 1 << 18
 
 PROBABILITY_ONE = 1 << 32
 PLACE_MAX = (1 << 63) - 1
@@ -143,15 +144,17 @@ class File(ctypes.Structure):
         ("recordings", ctypes.c_uint64),
         ("log_bytes", ctypes.c_uint64),
         ("lost", ctypes.c_uint64),
-        ("_gap_holder", ctypes.c_char * 8),
+        ("log_written", ctypes.c_uint64),
         ("holder", ctypes.c_uint64),
         ("waiters", ctypes.c_uint32),
         ("pending", ctypes.c_uint32),
-        ("_gap_rules", ctypes.c_char * 48),
+        ("log_behind", ctypes.c_uint64),
+        ("_gap_rules", ctypes.c_char * 40),
         ("rules", Rule * RULE_COUNT),
         ("_gap_records", ctypes.c_char * (_RECORDS_AT - _RULES_END)),
         ("records", Record * RECORD_COUNT),
-        ("_gap_end", ctypes.c_char * (64 * -(-_RECORDS_END // 64) - _RECORDS_END)),
+        ("_gap_tail", ctypes.c_char * (64 * -(-_RECORDS_END // 64) - _RECORDS_END)),
+        ("log_tail", ctypes.c_uint8 * LOG_TAIL_BYTES),
     )
 
 

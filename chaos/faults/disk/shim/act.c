@@ -116,9 +116,6 @@ long act_close(const struct request *request, int fd)
 {
     struct file file;
     struct control *control = attached();
-    if (log_owns(fd)) {
-        return -EBADF;
-    }
     const bool inside = file_of_descriptor(control, fd, &file);
     if (is_recording(control) && is_borrower()) {
         file.opening.handle = 0; /* the parent's descriptor stays open: nothing to record, nothing to forget */

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define CHAOS_MAGIC UINT64_C(0x7366736f61686331) /* "1chaosfs" in memory order */
-#define CHAOS_ABI UINT32_C(2)
+#define CHAOS_ABI UINT32_C(3)
 
 #define MARKER_FOLDER ".chaos-marker/" /* deleting a name in it, below the root, records the rest as a marker */
 
@@ -28,6 +28,7 @@ enum {
     GLOB_BYTES = 256,
     ID_BYTES = 64,
     TAIL_BYTES = 120,
+    LOG_TAIL_BYTES = 1 << 18,
 };
 
 enum action {
@@ -133,11 +134,14 @@ struct control {
     _Atomic uint64_t recordings; /* how many were begun */
     _Atomic uint64_t log_bytes;  /* length of the log's whole records */
     _Atomic uint64_t lost;       /* records that could not be written, which ended the recording */
+    _Atomic uint64_t log_written; /* how many of the log's bytes are in its file; the others are in `log_tail` */
     _Atomic uint64_t holder __attribute__((aligned(64))); /* of the recording lock; see lock.c */
     _Atomic uint32_t waiters;    /* for it; one who was killed stays counted, which costs a futile wake-up */
     _Atomic uint32_t pending;    /* the kind of operation that the holder has begun and not recorded yet */
+    _Atomic uint64_t log_behind; /* the place behind the record that the holder is appending; 0: it is not */
     struct rule rules[RULE_COUNT] __attribute__((aligned(64)));
     struct record records[RECORD_COUNT] __attribute__((aligned(64)));
+    char log_tail[LOG_TAIL_BYTES] __attribute__((aligned(64))); /* a ring; see oplog.c */
 };
 
 #endif

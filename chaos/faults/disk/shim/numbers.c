@@ -1,15 +1,13 @@
 /* Descriptors as numbers: copied, replaced, closed in ranges.
  *
  * A copy starts unknown, and what it is will be asked on first use; while a log is kept, it is entered as the same open
- * file. The number under which this process holds the log is not the program's to close: a range leaves it out, and who
- * wants the number itself makes the log move. In a child of vfork the tables are the parent's and stay as they are.
+ * file. In a child of vfork the tables are the parent's and stay as they are.
  */
 #include "numbers.h"
 
 #include "files.h"
 #include "kernel.h"
 #include "load.h"
-#include "oplog.h"
 #include "process.h"
 #include "recorder.h"
 
@@ -43,7 +41,6 @@ long number_copy_onto(int from, int to, int flags, int same_allowed)
         const long result = kernel(__NR_fcntl, from, F_GETFD, 0, 0, 0, 0);
         return result < 0 ? result : to;
     }
-    log_leave(to);
     if (tables_are_ours()) {
         descriptor_forget(to);
     }
@@ -71,21 +68,8 @@ long number_control(int fd, int command, long argument)
 
 long numbers_close(unsigned first, unsigned last, int flags)
 {
-    const int log = log_number();
     if ((flags & CLOSE_RANGE_ON_EXEC) == 0 && tables_are_ours()) {
         descriptors_forget(first, last);
-    }
-    if (log >= 0 && first <= (unsigned)log && (unsigned)log <= last && log_owns(log)) {
-        if (first < (unsigned)log) {
-            const long result = kernel(__NR_close_range, (long)first, log - 1, flags, 0, 0, 0);
-            if (result < 0) {
-                return result;
-            }
-        }
-        if ((unsigned)log == last) {
-            return 0;
-        }
-        first = (unsigned)log + 1;
     }
     return kernel(__NR_close_range, (long)first, (long)last, flags, 0, 0, 0);
 }

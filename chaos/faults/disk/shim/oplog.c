@@ -1,14 +1,18 @@
 /* Appending to the operation log.
  *
- * Each process holds the log open under a high number, where programs do not look, and appends with O_APPEND while it
- * holds the recording lock; so records lie in the order of their clocks, and a record that is written in two steps is
- * never torn by another. The descriptor is confirmed before each use by device and inode: a program may close it with a
- * raw system call (or libc inside posix_spawn) and open one of its own files under the same number, and a record in
- * there would be the worst that a recorder can do. When the confirmation fails, the log is opened anew. The same
- * happens after exec, which closes it. A forked child shares its parent's.
+ * Records go into the control file's `log_tail`, a ring that all processes of a run have mapped, and from there into the
+ * log when the ring is full: a record costs no system call, and a page of the log is written with 63 others. The ring
+ * outlives the processes. What it holds when the recording ends is written by the harness, which also cuts the log behind
+ * the last whole record (control.py). All of it is done while the recording lock is held; so records lie in the order of
+ * their clocks, and a record that is longer than the ring is not torn by another.
  *
- * What a process killed within its append leaves is cut off by whoever takes the lock next (lock.c): the control file
- * holds the length of the log's whole records. If nobody comes, readers ignore a torn end.
+ * Places are counted from the beginning of the log: `log_bytes` is the end of the last whole record, `log_written` of what
+ * is in the file; byte p is at p modulo the ring's length. Each is moved after the bytes are there. So what a process
+ * killed within its append leaves lies behind `log_bytes`, in the ring or in the file, and is overwritten by whoever takes
+ * the lock next (lock.c). No descriptor is kept, which a program could close or take for its own.
+ *
+ * A signal handler may come while its own thread appends, and may change files itself. Its record goes straight into the
+ * file, behind the one that is being appended (`log_behind`), and counts when that one does.
  */
 #include "oplog.h"
 
@@ -17,122 +21,170 @@
 
 #include <stdatomic.h>
 
-enum { NUMBER_WANTED = 1000, PART_COUNT = 64, PART_FIRST_PAYLOAD = 3 };
+__attribute__((weak)) int clock_gettime(int clock, struct __kernel_timespec *now);
 
-/* This process's descriptor. Written under the recording lock only, except by log_leave. */
-static _Atomic int descriptor = -1;
-static uint64_t device;
-static uint64_t inode;
-static uint64_t recording;
-
-/* Move `fd` to a high number; it stays where it is when the process may not have high numbers. */
-static int move_up(int fd, long from)
+/* Write the ring's bytes up to place `end` into the file; false when the file system refuses. */
+static bool flush(struct control *control, uint64_t end)
 {
-    for (; from > fd; from /= 2) {
-        const long moved = kernel(__NR_fcntl, fd, F_DUPFD_CLOEXEC, from, 0, 0, 0);
-        if (moved >= 0) {
-            kernel_close(fd);
-            return (int)moved;
-        }
-    }
-    return fd;
-}
-
-static bool is_ours(int fd)
-{
-    struct stat status;
-    return fd >= 0 && kernel_fstat(fd, &status) == 0 && (uint64_t)status.st_dev == device &&
-           (uint64_t)status.st_ino == inode;
-}
-
-static int log_descriptor(const struct control *control)
-{
-    int fd = atomic_load_explicit(&descriptor, memory_order_relaxed);
-    const uint64_t wanted = atomic_load_explicit(&control->recording, memory_order_relaxed);
-    const bool whole = is_ours(fd);
-    if (whole && recording == wanted) {
-        return fd;
-    }
-    if (whole) {
-        kernel_close(fd); /* an earlier recording's */
-    }
-    struct stat status;
-    const long opened = kernel_openat(AT_FDCWD, control->log, O_WRONLY | O_APPEND | O_CLOEXEC, 0);
-    fd = opened < 0 ? -1 : move_up((int)opened, NUMBER_WANTED);
-    if (fd >= 0 && kernel_fstat(fd, &status) == 0) {
-        device = (uint64_t)status.st_dev;
-        inode = (uint64_t)status.st_ino;
-        recording = wanted;
-    }
-    atomic_store_explicit(&descriptor, fd, memory_order_relaxed);
-    return fd;
-}
-
-int log_number(void)
-{
-    return atomic_load_explicit(&descriptor, memory_order_relaxed);
-}
-
-bool log_owns(int fd)
-{
-    return fd >= 0 && fd == atomic_load_explicit(&descriptor, memory_order_relaxed) && is_ours(fd);
-}
-
-void log_leave(int fd)
-{
-    if (log_owns(fd)) {
-        const long moved = kernel(__NR_fcntl, fd, F_DUPFD_CLOEXEC, fd + 1, 0, 0, 0);
-        atomic_store_explicit(&descriptor, moved < 0 ? -1 : (int)moved, memory_order_relaxed);
-    }
-}
-
-/* Write all parts; false when the file system refuses. */
-static bool write_parts(int fd, struct iovec *parts, int count)
-{
-    while (count > 0) {
-        long done = kernel(__NR_writev, fd, (long)parts, count, 0, 0, 0);
+    const int fd = (int)kernel_openat(AT_FDCWD, control->log, O_WRONLY | O_CLOEXEC, 0);
+    uint64_t at = atomic_load(&control->log_written);
+    while (fd >= 0 && at < end) {
+        const uint64_t place = at % LOG_TAIL_BYTES;
+        const uint64_t whole = end - at;
+        const uint64_t size = whole < LOG_TAIL_BYTES - place ? whole : LOG_TAIL_BYTES - place;
+        const long done =
+            kernel(__NR_pwrite64, fd, (long)(control->log_tail + place), (long)size, (long)at, 0, 0);
         if (done <= 0 && done != -EINTR) {
-            return false;
+            break;
         }
-        done = done < 0 ? 0 : done;
-        while (count > 0 && (uint64_t)done >= parts->iov_len) {
-            done -= (long)parts->iov_len;
-            parts++;
-            count--;
+        at += done > 0 ? (uint64_t)done : 0;
+        atomic_store(&control->log_written, at);
+    }
+    if (fd >= 0) {
+        kernel_close(fd);
+    }
+    return at >= end;
+}
+
+static void copy(char *to, const char *from, uint64_t size)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+#else
+    for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t)) {
+        uint64_t word;
+        __builtin_memcpy(&word, from, sizeof word);
+        __builtin_memcpy(to, &word, sizeof word);
+        to += sizeof word;
+        from += sizeof word;
+    }
+    for (; size > 0; size--) {
+        *to++ = *from++;
+    }
+#endif
+}
+
+/* Put bytes into the log at place `*at`, and move on; false when there is no room. */
+static bool put(struct control *control, uint64_t *at, const char *bytes, uint64_t size)
+{
+    while (size > 0) {
+        const uint64_t place = *at % LOG_TAIL_BYTES;
+        uint64_t room = LOG_TAIL_BYTES - (*at - atomic_load_explicit(&control->log_written, memory_order_relaxed));
+        if (room == 0) {
+            if (!flush(control, *at)) {
+                return false;
+            }
+            room = LOG_TAIL_BYTES;
         }
-        if (count > 0) {
-            parts->iov_base = (char *)parts->iov_base + done;
-            parts->iov_len -= (__kernel_size_t)done;
-        }
+        room = room < LOG_TAIL_BYTES - place ? room : LOG_TAIL_BYTES - place;
+        room = room < size ? room : size;
+        copy(control->log_tail + place, bytes, room);
+        bytes += room;
+        *at += room;
+        size -= room;
     }
     return true;
 }
 
-/* Write the record: in one call unless its payload has very many parts. */
-static bool write_record(int fd, const struct log_header *header, const struct log_entry *entry)
+/* The parts of a record, in order: header, names, payload. `next` returns false when there are no more. */
+struct parts {
+    const struct log_header *header;
+    const struct log_entry *entry;
+    const struct iovec *payload;
+    uint64_t left;
+    int number;
+};
+
+static bool next(struct parts *parts, const char **bytes, uint64_t *size)
 {
-    struct iovec parts[PART_COUNT] = {
-        {(void *)(uintptr_t)header, sizeof *header},
-        {(void *)(uintptr_t)entry->name.bytes, (__kernel_size_t)entry->name.length},
-        {(void *)(uintptr_t)entry->other.bytes, (__kernel_size_t)entry->other.length},
-    };
-    int count = PART_FIRST_PAYLOAD;
-    uint64_t left = entry->payload_bytes;
-    for (const struct iovec *part = entry->payload; left > 0; part++) {
-        if (count == PART_COUNT) {
-            if (!write_parts(fd, parts, count)) {
+    switch (parts->number++) {
+    case 0:
+        *bytes = (const char *)parts->header;
+        *size = sizeof *parts->header;
+        return true;
+    case 1:
+        *bytes = parts->entry->name.bytes;
+        *size = parts->entry->name.length;
+        return true;
+    case 2:
+        *bytes = parts->entry->other.bytes;
+        *size = parts->entry->other.length;
+        return true;
+    default:
+        if (parts->left == 0) {
+            return false;
+        }
+        *bytes = parts->payload->iov_base;
+        *size = parts->payload->iov_len < parts->left ? parts->payload->iov_len : parts->left;
+        parts->left -= *size;
+        parts->payload++;
+        return true;
+    }
+}
+
+/* Write a record into the file behind the one that this thread is appending; false when the file system refuses. */
+static bool append_within(struct control *control, struct parts *parts)
+{
+    const char *bytes;
+    uint64_t size;
+    uint64_t at = atomic_load(&control->log_behind);
+    const int fd = (int)kernel_openat(AT_FDCWD, control->log, O_WRONLY | O_CLOEXEC, 0);
+    bool whole = fd >= 0;
+    while (whole && next(parts, &bytes, &size)) {
+        while (whole && size > 0) {
+            const long done = kernel(__NR_pwrite64, fd, (long)bytes, (long)size, (long)at, 0, 0);
+            whole = done > 0 || done == -EINTR;
+            at += done > 0 ? (uint64_t)done : 0;
+            bytes += done > 0 ? done : 0;
+            size -= done > 0 ? (uint64_t)done : 0;
+        }
+    }
+    if (fd >= 0) {
+        kernel_close(fd);
+    }
+    if (whole) {
+        atomic_store(&control->log_behind, at);
+    }
+    return whole;
+}
+
+/* Put a record at the end of the log, and make it count; false when there is no room. */
+static bool append(struct control *control, struct parts *parts)
+{
+    const char *bytes;
+    uint64_t size;
+    uint64_t at = atomic_load(&control->log_bytes);
+    const uint64_t end = at + parts->header->total_bytes;
+    atomic_store(&control->log_behind, end);
+    while (next(parts, &bytes, &size)) {
+        if (!put(control, &at, bytes, size)) {
+            atomic_store(&control->log_behind, 0);
+            return false;
+        }
+    }
+    uint64_t behind = end;
+    do {
+        behind = atomic_load(&control->log_behind);
+        if (behind != end) { /* a signal handler's records are in the file already */
+            if (!flush(control, end)) {
+                atomic_store(&control->log_behind, 0);
                 return false;
             }
-            count = 0;
+            atomic_store(&control->log_written, behind);
         }
-        parts[count] = *part;
-        if (parts[count].iov_len > left) {
-            parts[count].iov_len = (__kernel_size_t)left;
-        }
-        left -= parts[count].iov_len;
-        count++;
+        atomic_store(&control->log_bytes, behind);
+    } while (!atomic_compare_exchange_strong(&control->log_behind, &behind, 0));
+    return true;
+}
+
+/* A clock that needs no system call where libc has one. */
+static uint64_t now_ns(void)
+{
+    struct __kernel_timespec now = {0, 0};
+    if (clock_gettime == NULL || clock_gettime(CLOCK_STEADY, &now) != 0) {
+        return kernel_now_ns();
     }
-    return write_parts(fd, parts, count);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 uint64_t log_append(struct control *control, const struct log_entry *entry)
@@ -143,7 +195,7 @@ uint64_t log_append(struct control *control, const struct log_entry *entry)
         .header_bytes = sizeof header,
         .total_bytes = sizeof header + entry->name.length + entry->other.length + entry->payload_bytes,
         .clock = atomic_fetch_add(&control->clock, 1) + 1,
-        .time_ns = kernel_now_ns(),
+        .time_ns = now_ns(),
         .pid = own_identity().pid,
         .flags = entry->flags,
         .handle = entry->handle,
@@ -154,10 +206,9 @@ uint64_t log_append(struct control *control, const struct log_entry *entry)
         .other_bytes = (uint32_t)entry->other.length,
         .payload_bytes = entry->payload_bytes,
     };
-    const int fd = log_descriptor(control);
-    if (fd >= 0 && write_record(fd, &header, entry)) {
-        atomic_fetch_add(&control->log_bytes, header.total_bytes);
-    } else {
+    struct parts parts = {&header, entry, entry->payload, entry->payload_bytes, 0};
+    const bool within = atomic_load(&control->log_behind) != 0;
+    if (!(within ? append_within(control, &parts) : append(control, &parts))) {
         atomic_fetch_add(&control->lost, 1);
         atomic_store(&control->recording, 0);
     }
@@ -166,9 +217,10 @@ uint64_t log_append(struct control *control, const struct log_entry *entry)
 
 void log_repair(struct control *control)
 {
-    const int fd = log_descriptor(control);
-    if (fd >= 0) {
-        kernel(__NR_ftruncate, fd, (long)atomic_load(&control->log_bytes), 0, 0, 0, 0);
+    const uint64_t whole = atomic_load(&control->log_bytes);
+    atomic_store(&control->log_behind, 0);
+    if (atomic_load(&control->log_written) > whole) {
+        atomic_store(&control->log_written, whole);
     }
 }
 

@@ -82,17 +82,8 @@ struct log_entry {
  * log cannot be written, recording ends for everyone, and control->lost says so. */
 uint64_t log_append(struct control *control, const struct log_entry *entry);
 
-/* Cut off what a killed process left of a record after the last whole one. The recording lock is held. */
+/* Drop what a killed process left of a record after the last whole one. The recording lock is held. */
 void log_repair(struct control *control);
-
-/* True when `fd` is the log's descriptor in this process. The program must not close it or write to it. */
-bool log_owns(int fd);
-
-/* The number under which this process holds, or last held, the log; -1: none. */
-int log_number(void);
-
-/* Give the number `fd`, which the program wants for itself, up if it is the log's. */
-void log_leave(int fd);
 
 /* A text that ends with NUL. */
 struct log_text log_text(const char *text);
