@@ -22,11 +22,13 @@ def _explore(tmp_path: Path, target: str, states: int, *, again: tuple[int, int]
     return session.run(options, lambda _: None)
 
 
-@pytest.mark.deep
-@pytest.mark.requires("ladybug")
-def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path):
+ENGINES = [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path, engine: str):
     """One recording covers all stores; what a crash leaves is made again where it must be, and that is told."""
-    summary = _explore(tmp_path, "system:engine=ladybug,transactions=2", 15)
+    summary = _explore(tmp_path, f"system:engine={engine},transactions=2", 15)
     assert summary.findings == []
     assert summary.acknowledged == 2
     assert sum(summary.looked_at.values()) == 15
@@ -38,9 +40,7 @@ def test_the_coordinated_system_is_explored_as_a_whole(tmp_path: Path):
 
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    "engine", [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
-)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_no_state_breaks_a_promise(tmp_path: Path, engine: str):
     """Over twenty transactions no state loses, tears or refuses anything, second crashes included.
 
