@@ -11,7 +11,7 @@ from chaos.metrics.resources import resident_bytes
 from chaos.stores.graph import GraphStore
 from chaos.stores.pool_model import PoolSettings
 
-from .model import MEGABYTE, Figure, Group, Options, closed_loop, of
+from .model import MEGABYTE, Figure, Options, closed_loop, of
 
 CONNECTIONS = 50
 NODES = 5000
@@ -27,29 +27,25 @@ QUERIES = {
 }
 
 
-def measurer(engine: str) -> Group:
-    """Return the group for one engine."""
-
-    async def measure(options: Options) -> list[Figure]:
-        pids: list[int | None] = []
-        pool = PoolSettings(max_size=CONNECTIONS, growth=CONNECTIONS, acquire_timeout_s=60)
-        store = GraphStore(
-            options.folder,
-            engine=engine,
-            log=options.folder / "log",
-            pool=pool,
-            call_timeout_s=30,
-            on_child=pids.append,
-        )
-        store.open()
-        try:
-            await store.wait_ready(30)
-            await fill(store)
-            return await _measured(store, pids[-1] or os.getpid(), options)
-        finally:
-            await store.close()
-
-    return measure
+async def measure(options: Options) -> list[Figure]:
+    """Fill a graph, query it with all connections, then take the connections one by one."""
+    pids: list[int | None] = []
+    pool = PoolSettings(max_size=CONNECTIONS, growth=CONNECTIONS, acquire_timeout_s=60)
+    store = GraphStore(
+        options.folder,
+        engine=options.graph,
+        log=options.folder / "log",
+        pool=pool,
+        call_timeout_s=30,
+        on_child=pids.append,
+    )
+    store.open()
+    try:
+        await store.wait_ready(30)
+        await fill(store)
+        return await _measured(store, pids[-1] or os.getpid(), options)
+    finally:
+        await store.close()
 
 
 async def _measured(store: GraphStore, pid: int, options: Options) -> list[Figure]:

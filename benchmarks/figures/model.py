@@ -1,4 +1,4 @@
-"""What a group of figures gets and gives, and the closed loop that all of them use."""
+"""What a group of figures gets and gives, and the closed loop that many of them use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ _SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class Options:
-    """folder: empty, removed afterwards. seconds: length of each load."""
+    """folder: empty, removed afterwards. seconds: length of each load. graph: the engine, "kuzu" or "ladybug".
+
+    minutes: length of the sustained load. seeds: how many runs of each experiment, with the seeds 1, 2, 3 ...
+    """
 
     folder: Path
     seconds: float
+    graph: str = "kuzu"
+    minutes: float = 10.0
+    seeds: int = 2
 
 
 @dataclass(frozen=True)

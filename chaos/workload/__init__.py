@@ -7,8 +7,10 @@ from typing import Any
 
 from chaos.workload.appends import Appends
 from chaos.workload.base import Workload
+from chaos.workload.cached import Cached
 from chaos.workload.links import Links
 from chaos.workload.on_call import OnCall
+from chaos.workload.queries import Queries
 from chaos.workload.registers import Registers
 from chaos.workload.registration import Registration
 from chaos.workload.shape import kind_of
@@ -18,9 +20,11 @@ from chaos.workload.transfers import Transfers
 __all__ = [
     "KINDS",
     "Appends",
+    "Cached",
     "Counters",
     "Links",
     "OnCall",
+    "Queries",
     "Registers",
     "Registration",
     "Sets",
@@ -29,7 +33,7 @@ __all__ = [
     "load",
 ]
 
-_CLASSES = (Appends, Counters, Links, OnCall, Registers, Registration, Sets, Transfers)
+_CLASSES = (Appends, Cached, Counters, Links, OnCall, Queries, Registers, Registration, Sets, Transfers)
 _BY_KIND = {kind_of(workload): workload for workload in _CLASSES}
 
 KINDS = tuple(_BY_KIND)

@@ -15,6 +15,7 @@ EXPERIMENTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") i
 DEEP = {
     "aof_everysec.py",
     "bit_rot.py",
+    "cache_aside.py",
     "cache_staleness.py",
     "crash_mid_commit.py",
     "disk_full.py",
@@ -33,6 +34,7 @@ DEEP = {
     "pool_stress.py",
     "paused_leader.py",
     "power_loss.py",
+    "query_patterns.py",
     "redis_client_retries.py",
     "redis_killed.py",
     "slow_disk.py",
