@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
     from chaos.faults.process.kill import Kill
+    from chaos.faults.process.lose_data import LoseData
     from chaos.faults.process.pause import Pause
     from chaos.faults.process.supplant import Supplant
 
@@ -61,6 +62,7 @@ _HOMES = {
     "Latency": "chaos.faults.network.toxics.latency:Latency",
     "Limit": "chaos.faults.network.toxics.limit:Limit",
     "Loss": "chaos.faults.network.toxics.loss:Loss",
+    "LoseData": "chaos.faults.process.lose_data:LoseData",
     "LostWrite": "chaos.faults.disk.transfers:LostWrite",
     "MemoryLimit": "chaos.faults.container.memory:MemoryLimit",
     "MisdirectedWrite": "chaos.faults.disk.transfers:MisdirectedWrite",
@@ -108,6 +110,7 @@ __all__ = [
     "KillAtCall",
     "Latency",
     "Limit",
+    "LoseData",
     "Loss",
     "LostWrite",
     "MemoryLimit",

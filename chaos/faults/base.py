@@ -124,6 +124,12 @@ class Levers(Protocol):
         0 when it ended, or did nothing for some seconds.
         """
 
+    async def empty(self, target: str) -> Mapping[str, int]:
+        """Remove every file of a store whose process is gone; return files_removed and bytes_lost.
+
+        Raises EnvironmentUnavailable when its files are not within reach.
+        """
+
     async def revive(self, target: str) -> None:
         """Start again what does not restart by itself (a store's server); nothing for a supervised process."""
 

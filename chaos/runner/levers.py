@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+from collections.abc import Mapping
 
 from chaos._process import is_stopped, until_exit
 from chaos.backends.environment import Environment
@@ -86,6 +88,19 @@ class RunLevers:
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on."""
         return await self._supervisor.resume(pid)
+
+    async def empty(self, target: str) -> Mapping[str, int]:
+        """Remove every file of Redis; nothing starts its server while a fault keeps it down."""
+        folder = self._environment.redis_folder if target == "redis" else None
+        if folder is None:
+            raise EnvironmentUnavailable(f"the files of {target} are not within reach", "use --backend embedded")
+        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+        for entry in list(folder.iterdir()):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        return {"files_removed": len(sizes), "bytes_lost": sum(sizes)}
 
     async def revive(self, target: str) -> None:
         """Start the Redis server again if a fault keeps it down; the others are supervised."""

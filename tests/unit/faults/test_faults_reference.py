@@ -48,6 +48,8 @@ def _plain(kind: type[Fault]) -> Fault:
         values["store"] = "sqlite"
     if kind.kind == "network.bandwidth":
         values["rate"] = 1000
+    if kind.kind == "process.lose_data":
+        values["target"] = "redis"
     if "do" in required:
         values["do"] = chaos.faults.Drop()
     return kind(**{name: values[name] for name in required})
