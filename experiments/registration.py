@@ -4,7 +4,7 @@ Left alone, every registration is completed, or refused because the address is i
 five are completed or have a decided end, and no user is ever half there.
 """
 
-from chaos import Experiment, Guards, checks, faults, stores, when, workload
+from chaos import Experiment, Guards, Limits, checks, faults, stores, when, workload
 
 STORES = (stores.SQLite(), stores.Redis(), stores.Graph())
 CHECKS = (*checks.standard(), checks.Invariants(), checks.Completed())
@@ -23,18 +23,19 @@ EXPERIMENTS = (
         hypothesis="Whatever fails, a user is registered everywhere or nowhere, and four of five hear which.",
         tags=("network", "process", "registration"),
         stores=STORES,
-        workload=workload.Registration(clients=8, rate=60, seconds=12, deadline="1s"),
+        workload=workload.Registration(clients=8, rate=60, seconds=8, deadline="1s"),
         schedule=(
             when.at("1s").do(faults.Partition("redis")).heal(after="800ms"),
-            when.phase("redis.applying", nth=60).do(faults.Partition("redis", side="reply")).heal(after="800ms"),
-            when.phase("sqlite.committed", nth=100).do(faults.Kill("worker")),
-            when.phase("graph.applying", nth=140).do(faults.Kill("graph")),
-            when.phase("redis.applied", nth=180).do(faults.LoseData("redis")).heal(after="500ms"),
-            when.phase("sqlite.committing", nth=220)
+            when.next("redis.applying", after=20).do(faults.Partition("redis", side="reply")).heal(after="800ms"),
+            when.next("sqlite.committed", after=20).do(faults.Kill("worker")),
+            when.next("graph.applying", after=20).do(faults.Kill("graph")),
+            when.next("redis.applied", after=20).do(faults.LoseData("redis")).heal(after="500ms"),
+            when.next("sqlite.committing", after=20)
             .do(faults.DiskError("sqlite", error="EIO", call="sync", path="*-wal"))
-            .heal(after="500ms"),
+            .heal(at=when.next("acknowledged", after=20)),
         ),
         guards=Guards(before=1, during=0, after=1),
+        limits=Limits(wall="180s", overtime="90s"),
         checks=CHECKS,
     ),
 )

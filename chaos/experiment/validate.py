@@ -18,7 +18,7 @@ from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
 from chaos.experiment.providers import nobody
-from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
+from chaos.experiment.schedule import At, Heal, Next, Phase, Random, Rule, Trigger
 from chaos.experiment.systems import SystemSpec
 from chaos.faults.base import Fault
 from chaos.stores.spec import StoreSpec
@@ -305,12 +305,12 @@ def _faults(experiment: Experiment) -> Iterator[Fault]:
         yield from (fault for fault in rule.faults if isinstance(fault, Fault))
 
 
-def _named_phases(experiment: Experiment) -> Iterator[Phase]:
+def _named_phases(experiment: Experiment) -> Iterator[Phase | Next]:
     for rule in _rules(experiment):
-        if isinstance(rule.trigger, Phase):
+        if isinstance(rule.trigger, Phase | Next):
             yield rule.trigger
         for until in rule.untils:
-            if isinstance(until, Heal) and isinstance(until.at, Phase):
+            if isinstance(until, Heal) and isinstance(until.at, Phase | Next):
                 yield until.at
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_accept import SlowAccept
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
+    from chaos.faults.process.hold_lock import HoldLock
     from chaos.faults.process.kill import Kill
     from chaos.faults.process.lose_data import LoseData
     from chaos.faults.process.pause import Pause
@@ -57,6 +58,7 @@ _HOMES = {
     "FsyncFails": "chaos.faults.disk.failing:FsyncFails",
     "FsyncLies": "chaos.faults.disk.failing:FsyncLies",
     "Hold": "chaos.faults.network.resp.actions:Hold",
+    "HoldLock": "chaos.faults.process.hold_lock:HoldLock",
     "Kill": "chaos.faults.process.kill:Kill",
     "KillAtCall": "chaos.faults.disk.killing:KillAtCall",
     "Latency": "chaos.faults.network.toxics.latency:Latency",
@@ -106,6 +108,7 @@ __all__ = [
     "FsyncFails",
     "FsyncLies",
     "Hold",
+    "HoldLock",
     "Kill",
     "KillAtCall",
     "Latency",

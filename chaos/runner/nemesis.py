@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from chaos._seeds import stream
 from chaos.errors import HarnessError, HealFailed
-from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
+from chaos.experiment.plan import AfterDelay, AtNext, AtPhase, AtTime, PlannedRule
 from chaos.faults.base import STRUCK, Evidence, Injection, Levers
 from chaos.history.writer import HistoryWriter
 from chaos.runner.ledger import Ledger
@@ -30,12 +30,14 @@ TARGET_TIMEOUT_S = 3.0
 
 @dataclass
 class RuleState:
-    """Where one rule stands."""
+    """Where one rule stands. *_count: how many good transactions there had been."""
 
     rule: PlannedRule
     injection: Injection | None = None
     begun_ns: int | None = None
+    begun_count: int = 0
     ended: bool = False
+    ended_count: int = 0
     landed: bool = False
     end_came: bool = True
     error: str | None = None
@@ -68,6 +70,7 @@ class Nemesis:
         self._states = [RuleState(rule) for rule in rules]
         self._order: list[RuleState] = []
         self._phases: Counter[str] = Counter()
+        self._good_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._stopping = False
@@ -117,12 +120,35 @@ class Nemesis:
             return
         self._phases[name] += 1
         reached = AtPhase(name, self._phases[name])
-        for state in self._states:
-            if state.rule.until == reached and state.begun_ns is not None:
+        ending = [one for one in self._states if one.rule.until == reached or self._ends_in_turn(one, name)]
+        for state in ending:
+            if state.begun_ns is not None:
                 await self._heal(state)
-        for state in self._states:
-            if state.rule.trigger == reached:
-                await self._inject(state)
+        beginning = [one for one in self._states if one.rule.trigger == reached or self._begins_in_turn(one, name)]
+        for state in beginning:
+            await self._inject(state)
+
+    def acknowledged(self) -> None:
+        """Count a transaction that was acknowledged with every store caught up."""
+        self._good_count += self._started
+
+    def _begins_in_turn(self, state: RuleState, name: str) -> bool:
+        """Tell whether a rule that waits for its turn has it now that a phase is reached."""
+        trigger = state.rule.trigger
+        if not isinstance(trigger, AtNext) or trigger.name != name or state.begun_ns is not None:
+            return False
+        first = next(index for index, one in enumerate(self._states) if one.rule.trigger is trigger)
+        before = self._states[:first]
+        if trigger.after == 0:
+            return all(one.begun_ns is not None for one in before)
+        since = max((one.ended_count for one in before), default=0)
+        return all(one.ended for one in before) and self._good_count - since >= trigger.after
+
+    def _ends_in_turn(self, state: RuleState, name: str) -> bool:
+        until = state.rule.until
+        if not isinstance(until, AtNext) or until.name != name or state.begun_ns is None:
+            return False
+        return self._good_count - state.begun_count >= until.after
 
     async def heal_all(self) -> None:
         """Heal whatever holds, the last injected first; rules still waiting are dropped.
@@ -144,7 +170,7 @@ class Nemesis:
 
     @staticmethod
     def _endless(state: RuleState) -> bool:
-        return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase)
+        return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase | AtNext)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -177,6 +203,7 @@ class Nemesis:
             if state.begun_ns is not None or self._stopping:
                 return
             state.begun_ns = self._changed_ns = time.monotonic_ns()
+            state.begun_count = self._good_count
             state.injection = Injection(rule.id)
             self._order.append(state)
             self._ledger.write(rule.id, "intended", {"kind": fault.kind, "arguments": fault.arguments()})
@@ -227,6 +254,7 @@ class Nemesis:
                 self._note(lambda: self._ledger.write(rule.id, "heal_failed", {"error": state.error}))
                 return
             state.ended = True
+            state.ended_count = self._good_count
             self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
             value: dict[str, Any] = {"evidence": evidence, "landed": state.landed, "end_came": state.end_came}

@@ -158,6 +158,10 @@ class PlaceLevers:
         """Ask whether it is frozen."""
         return await self._environment.redis_stopped(pid)
 
+    def lock(self, store: str) -> int:
+        """No lock is taken here."""
+        raise ProcessLookupError(store)
+
     async def empty(self, target: str) -> dict[str, int]:
         """No file is removed here."""
         raise ProcessLookupError(target)

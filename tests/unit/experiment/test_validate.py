@@ -155,6 +155,7 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
         ({"schedule": (rule("1s", faults.Partition("sqlite")),)}, ["not-networked"]),
         ({"schedule": (when.phase("sqlite.comitted").do(faults.Kill("worker")),)}, ["unknown-phase"]),
         ({"schedule": (rule("1s").heal(at=when.phase("nowhere")),)}, ["unknown-phase"]),
+        ({"schedule": (when.next("nowhere").do(faults.Kill("worker")),)}, ["unknown-phase"]),
         ({"system": systems.Naive(), "schedule": (when.phase("queued").do(faults.Kill("worker")),)}, ["unknown-phase"]),
         ({"schedule": (rule("1s", faults.LoseData("graph")),)}, ["unknown-target"]),
         ({"schedule": (rule("1s", faults.LoseData("redis")), rule("2s", faults.PowerLoss()))}, ["unlogged-removal"]),

@@ -48,8 +48,7 @@ def _plain(kind: type[Fault]) -> Fault:
         values["store"] = "sqlite"
     if kind.kind == "network.bandwidth":
         values["rate"] = 1000
-    if kind.kind == "process.lose_data":
-        values["target"] = "redis"
+    values["target"] = {"process.lose_data": "redis", "process.hold_lock": "sqlite"}.get(kind.kind, "worker")
     if "do" in required:
         values["do"] = chaos.faults.Drop()
     return kind(**{name: values[name] for name in required})
