@@ -75,6 +75,9 @@ class Nemesis:
         self._started = False
         self._stopping = False
         self._changed_ns = 0
+        self.on_armed: Callable[[frozenset[str]], None] = lambda _: None
+        """Hears of `armed` whenever that changes."""
+        self._told_armed = self.armed
         self.watch: Watch | None = None
         """Asked before each injection and after each heal; None: nobody looks."""
         self.failure: BaseException | None = None
@@ -94,6 +97,16 @@ class Nemesis:
             and state.rule.fault.arguments().get("target") == target
             for state in self._order
         )
+
+    @property
+    def armed(self) -> frozenset[str]:
+        """The phases that a rule waits for just now, so that whoever reaches one has to ask before it goes on.
+
+        A rule that waits for its turn, and for transactions before it, waits for its phase only after those.
+        """
+        beginnings = (one.rule.trigger for one in self._states if one.begun_ns is None and self._has_turn(one))
+        ends = (one.rule.until for one in self._states if not one.ended and self._may_end(one))
+        return frozenset(moment.name for moment in (*beginnings, *ends) if isinstance(moment, AtPhase | AtNext))
 
     def changed_since(self, moment_ns: int) -> bool:
         """Whether a fault holds now, or one began or ended after `moment_ns` of the monotonic clock."""
@@ -120,23 +133,28 @@ class Nemesis:
             return
         self._phases[name] += 1
         reached = AtPhase(name, self._phases[name])
-        ending = [one for one in self._states if one.rule.until == reached or self._ends_in_turn(one, name)]
+        ending = [one for one in self._states if one.begun_ns is not None and self._reached(one.rule.until, reached)]
         for state in ending:
-            if state.begun_ns is not None:
+            if self._may_end(state):
                 await self._heal(state)
-        beginning = [one for one in self._states if one.rule.trigger == reached or self._begins_in_turn(one, name)]
+        beginning = [one for one in self._states if self._reached(one.rule.trigger, reached) and self._has_turn(one)]
         for state in beginning:
             await self._inject(state)
 
     def acknowledged(self) -> None:
         """Count a transaction that was acknowledged with every store caught up."""
         self._good_count += self._started
+        self._tell_armed()
 
-    def _begins_in_turn(self, state: RuleState, name: str) -> bool:
-        """Tell whether a rule that waits for its turn has it now that a phase is reached."""
+    @staticmethod
+    def _reached(moment: object, reached: AtPhase) -> bool:
+        return moment == reached or (isinstance(moment, AtNext) and moment.name == reached.name)
+
+    def _has_turn(self, state: RuleState) -> bool:
+        """Tell whether a rule waits for nothing but its phase any more."""
         trigger = state.rule.trigger
-        if not isinstance(trigger, AtNext) or trigger.name != name or state.begun_ns is not None:
-            return False
+        if not isinstance(trigger, AtNext):
+            return True
         first = next(index for index, one in enumerate(self._states) if one.rule.trigger is trigger)
         before = self._states[:first]
         if trigger.after == 0:
@@ -144,11 +162,17 @@ class Nemesis:
         since = max((one.ended_count for one in before), default=0)
         return all(one.ended for one in before) and self._good_count - since >= trigger.after
 
-    def _ends_in_turn(self, state: RuleState, name: str) -> bool:
+    def _may_end(self, state: RuleState) -> bool:
         until = state.rule.until
-        if not isinstance(until, AtNext) or until.name != name or state.begun_ns is None:
-            return False
-        return self._good_count - state.begun_count >= until.after
+        if not isinstance(until, AtNext):
+            return True
+        return state.begun_ns is not None and self._good_count - state.begun_count >= until.after
+
+    def _tell_armed(self) -> None:
+        armed = self.armed
+        if armed != self._told_armed:
+            self._told_armed = armed
+            self.on_armed(armed)
 
     async def heal_all(self) -> None:
         """Heal whatever holds, the last injected first; rules still waiting are dropped.
@@ -204,6 +228,7 @@ class Nemesis:
                 return
             state.begun_ns = self._changed_ns = time.monotonic_ns()
             state.begun_count = self._good_count
+            self._tell_armed()
             state.injection = Injection(rule.id)
             self._order.append(state)
             self._ledger.write(rule.id, "intended", {"kind": fault.kind, "arguments": fault.arguments()})
@@ -255,6 +280,7 @@ class Nemesis:
                 return
             state.ended = True
             state.ended_count = self._good_count
+            self._tell_armed()
             self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
             value: dict[str, Any] = {"evidence": evidence, "landed": state.landed, "end_came": state.end_came}

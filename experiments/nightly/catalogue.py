@@ -29,7 +29,7 @@ AROUND = {arm: tuple(step for step in steps if step in (*COMMIT, *SECONDARIES)) 
 
 IN_RECOVERY = ("recovering", "redis.rebuilding", "redis.rebuilt", "graph.rebuilding", "graph.rebuilt", "recovered")
 CLIENTS = (1, 16)
-RATE = {1: 30, 16: 50}
+RATE = {1: 30, 16: 40}
 APART = 8
 """Transactions in every store between the end of a fault and the next one."""
 
@@ -59,7 +59,7 @@ class Row:
 
 def away(fault):
     """Return the row of a fault that keeps Redis away: half of the transactions can do without."""
-    return Row(fault, "600ms", deadline="250ms", goes_on=True)
+    return Row(fault, "1200ms", deadline="400ms", goes_on=True)
 
 
 def refused(reply):
@@ -176,7 +176,7 @@ def pair(arm, names, clients):
 
 
 def in_recovery(arm, name):
-    """Return the run in which coordinator and server die, and the fault comes in the recovery, at each phase in its turn.
+    """Return the run in which coordinator and server die, and the fault comes at each phase of a recovery in turn.
 
     Nobody is admitted before the end of a recovery, so the number of clients makes no difference to it.
     """
