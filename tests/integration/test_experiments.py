@@ -41,6 +41,7 @@ DEEP = {
     "slow_disk.py",
     "slow_redis.py",
     "torn_write.py",
+    "write_skew.py",
     "zombie_write.py",
 }
 """Those that other tests run, or whose faults quicker tests inject; the nightly runs them all, and the gate runs them on ladybug."""

@@ -186,3 +186,22 @@ async def test_rules_in_turn_wait_for_those_before_and_for_good_transactions(ben
     await nemesis.phase("applied")
     assert len(nemesis.open_faults) == 3
     await nemesis.heal_all()
+
+
+async def test_only_phases_that_a_rule_waits_for_are_armed(bench: Bench) -> None:
+    """One that waits for its turn is not, nor one whose rules are over; whoever asks hears of each change."""
+    nemesis = bench.nemesis(
+        (AtPhase("begin", 1), Never()),
+        (AtNext("applied", 0), AtNext("queued", 1)),
+        (AtNext("buffered", 1), Never()),
+    )
+    heard: list[set[str]] = []
+    nemesis.on_armed = lambda phases: heard.append(set(phases))
+    nemesis.start()
+    assert nemesis.armed == {"begin"}
+    await nemesis.phase("begin")
+    await nemesis.phase("applied")
+    nemesis.acknowledged()
+    await nemesis.phase("queued")
+    assert heard == [{"applied"}, set(), {"queued"}, set()]
+    await nemesis.heal_all()
