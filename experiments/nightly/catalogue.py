@@ -47,7 +47,7 @@ class Row:
     """A fault, and how it is used.
 
     lasts: until when it holds, None for a point in time. goes_on: transactions that do not need what is away are
-    acknowledged meanwhile, at their deadline. steps: where it makes sense, None for all.
+    acknowledged meanwhile, at their deadline. steps, in_recovery: where it makes sense, None for all steps.
     """
 
     fault: faults.Fault
@@ -55,6 +55,7 @@ class Row:
     deadline: str = "1s"
     goes_on: bool = False
     steps: tuple[str, ...] | None = None
+    in_recovery: tuple[str, ...] = IN_RECOVERY
 
 
 def away(fault):
@@ -76,7 +77,7 @@ FAULTS = {
     "redis-emptied": away(faults.LoseData("redis")),
     "request-lost": away(faults.Partition("redis", side="request")),
     "reply-lost": away(faults.Partition("redis", side="reply")),
-    "connections-cut": Row(faults.Disconnect("redis")),
+    "connections-cut": Row(faults.Disconnect("redis"), in_recovery=IN_RECOVERY[1:]),  # nothing is connected before
     "redis-oom": refused("-OOM command not allowed when used memory > 'maxmemory'."),
     "redis-readonly": refused("-READONLY You can't write against a read only replica."),
     "redis-noscript": refused("-NOSCRIPT No matching script."),
@@ -182,7 +183,7 @@ def in_recovery(arm, name):
     """
     row = replace(FAULTS[name], goes_on=False, deadline="1s")
     crash = when.next("acknowledged", after=APART).do(faults.Kill("redis"), faults.Kill("worker")).heal(after="200ms")
-    schedule = [rule for phase in IN_RECOVERY for rule in (crash, strike([row], when.next(phase)))]
+    schedule = [rule for phase in row.in_recovery for rule in (crash, strike([row], when.next(phase)))]
     # What comes on top of a crash may be another one; the first one's clock goes on, and each may take 10 s.
     recovery = Recovery(budget="20s", hold="300ms")
     return experiment(f"{name}-in-recovery", arm, [row], schedule, 16, tags=("recovery",), recovery=recovery)
