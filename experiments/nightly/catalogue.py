@@ -176,12 +176,19 @@ def pair(arm, names, clients):
     return experiment("-and-".join(names), arm, rows, schedule, clients, tags=("pair",))
 
 
+def alone(name):
+    """Return the row of a fault that comes in a recovery, where no work is due; what is only slow waits to be met."""
+    row = FAULTS[name]
+    mild = not (row.fault.severs or row.fault.stops_work)
+    return replace(row, goes_on=False, deadline="1s", lasts=STRUCK if mild and row.lasts else row.lasts)
+
+
 def in_recovery(arm, name):
     """Return the run in which coordinator and server die, and the fault comes at each phase of a recovery in turn.
 
     Nobody is admitted before the end of a recovery, so the number of clients makes no difference to it.
     """
-    row = replace(FAULTS[name], goes_on=False, deadline="1s")
+    row = alone(name)
     crash = when.next("acknowledged", after=APART).do(faults.Kill("redis"), faults.Kill("worker")).heal(after="200ms")
     schedule = [rule for phase in row.in_recovery for rule in (crash, strike([row], when.next(phase)))]
     # What comes on top of a crash may be another one; the first one's clock goes on, and each may take 10 s.
@@ -191,7 +198,7 @@ def in_recovery(arm, name):
 
 def in_every_recovery(arm, name):
     """Return the run in which it comes at all phases of a recovery: a crash, and six on top of it."""
-    row = replace(FAULTS[name], goes_on=False, deadline="1s")
+    row = alone(name)
     crash = when.next("acknowledged", after=APART).do(faults.Kill("redis"), faults.Kill("worker")).heal(after="200ms")
     schedule = [crash, *(strike([row], when.next(phase)) for phase in IN_RECOVERY)]
     recovery = Recovery(budget="70s", hold="300ms")  # seven in a row
