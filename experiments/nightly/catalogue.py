@@ -133,6 +133,8 @@ def strike(rows, moment):
     if not ends:
         return rule
     timed = ends - {STRUCK}
+    if timed and FAULTS["worker-killed"] in rows:
+        return rule.heal(at=when.next("recovered"))  # it must be met by the next process, however long that takes
     # Of sixteen that are under way all may be past the call that fails, but no more than these.
     return rule.heal(after=max(timed)) if timed else rule.heal(at=when.next("acknowledged", after=20))
 
@@ -197,11 +199,12 @@ def in_recovery(arm, name):
 
 
 def in_every_recovery(arm, name):
-    """Return the run in which it comes at all phases of a recovery: a crash, and six on top of it."""
+    """Return the run in which it comes at the phases of a recovery: a crash, and five on top of it."""
     row = alone(name)
     crash = when.next("acknowledged", after=APART).do(faults.Kill("redis"), faults.Kill("worker")).heal(after="200ms")
-    schedule = [crash, *(strike([row], when.next(phase)) for phase in IN_RECOVERY)]
-    recovery = Recovery(budget="70s", hold="300ms")  # seven in a row
+    # The end of a recovery does not wait for a store that takes longer than two seconds, so it may come before these.
+    schedule = [crash, *(strike([row], when.next(phase)) for phase in IN_RECOVERY[:-1])]
+    recovery = Recovery(budget="60s", hold="300ms")  # six in a row
     return experiment(f"{name}-again-and-again", arm, [row], schedule, 16, tags=("recovery",), recovery=recovery)
 
 
