@@ -72,6 +72,7 @@ class EmbeddedEnvironment:
         self.proxy_channel: Channel | None = None
         self.toxiproxy: Toxiproxy | None = None
         self.proxy_name = own_name("redis") if with_toxiproxy else "redis"
+        self.redis_folder: Path | None = data / "redis"
         self.containers: Containers | None = None
         self.redis_host = "127.0.0.1"
         self.redis_port = 0

@@ -7,6 +7,7 @@ and proxy are child processes or containers is its own business; the runner asks
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from chaos._channel import Channel
@@ -63,6 +64,8 @@ class Environment(Protocol):
     """The client of the Toxiproxy in front of the server; None when our own proxy does its work."""
     proxy_name: str
     """Name of the proxy in front of the server, in whichever of the two it is."""
+    redis_folder: Path | None
+    """The server's files, which may be removed while it is down; None in a container."""
     containers: Containers | None
     """None where the server is not in a container."""
 

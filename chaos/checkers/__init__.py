@@ -4,6 +4,7 @@
 """
 
 from chaos.checkers.atomic import Atomic
+from chaos.checkers.completed import Completed
 from chaos.checkers.converged import Converged
 from chaos.checkers.durable import Durable
 from chaos.checkers.exactly_once import ExactlyOnce
@@ -20,6 +21,7 @@ from chaos.checkers.synced import Synced
 __all__ = [
     "Atomic",
     "Check",
+    "Completed",
     "Conclusion",
     "Context",
     "Converged",

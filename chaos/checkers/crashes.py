@@ -8,7 +8,7 @@ POWER_LOSS = "disk.power_loss"
 _APPLIED = "applied"
 """The policy under which a loss of power takes nothing but the processes."""
 
-_KILLS = ("process.kill", "disk.kill", POWER_LOSS)
+_KILLS = ("process.kill", "process.lose_data", "disk.kill", POWER_LOSS)
 
 
 def crash_of(history: History) -> str | None:

@@ -38,7 +38,7 @@ class Recovered:
     def judge(self, history: History, context: Context) -> Verdict:
         """Judge every injected fault; linear in the history, times the logarithm per fault."""
         timeline = Timeline.of(history)
-        goods = _Goods(history)
+        goods = Goods(history)
         lines: list[dict[str, Any]] = []
         witnesses: list[Witness] = []
         reasons = list(_missing(history, context))
@@ -69,17 +69,18 @@ class Recovered:
         )
 
 
-class _Goods:
+class Goods:
     """Acknowledged transactions with every store caught up, by when they were sent."""
 
     def __init__(self, history: History) -> None:
+        """Gather them; n log n."""
         found = [one for one in history.transactions.values() if one.kind == "ok" and one.applied]
         found.sort(key=lambda one: one.invoke.time_ns)
         self._sent_ns = [one.invoke.time_ns for one in found]
         self._earliest: list[Operation] = []
         best: Operation | None = None
         for one in reversed(found):
-            if best is None or _end_ns(one) < _end_ns(best):
+            if best is None or end_ns(one) < end_ns(best):
                 best = one
             self._earliest.append(best)
         self._earliest.reverse()
@@ -90,7 +91,8 @@ class _Goods:
         return self._earliest[position] if position < len(self._earliest) else None
 
 
-def _end_ns(operation: Operation) -> int:
+def end_ns(operation: Operation) -> int:
+    """Return when an acknowledged transaction was acknowledged."""
     assert operation.completion is not None
     return operation.completion.time_ns
 
@@ -116,7 +118,7 @@ def _line(
         if clock is None or clock.noticed_ns is None
         else seconds_of(clock.noticed_ns - clock.acted_ns),
         "repair_s": None if clock is None or well_ns is None else seconds_of(well_ns - clock.start_ns),
-        "first_commit_s": None if clock is None or good is None else seconds_of(_end_ns(good) - clock.start_ns),
+        "first_commit_s": None if clock is None or good is None else seconds_of(end_ns(good) - clock.start_ns),
         "budget_s": context.budget_s,
     }
 

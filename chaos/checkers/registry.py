@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from chaos.checkers.atomic import Atomic
+from chaos.checkers.completed import Completed
 from chaos.checkers.converged import Converged
 from chaos.checkers.durable import Durable
 from chaos.checkers.exactly_once import ExactlyOnce
@@ -29,8 +30,9 @@ _STANDARD: tuple[Check, ...] = (
     Synced(),
     Landed(),
 )
-_CHOSEN: tuple[Check, ...] = (SnapshotIsolated(), Serializable(), StrictSerializable(), Invariants())
-"""Those that need a workload which tells its reads, or states rules of its data; an experiment names them."""
+_CHOSEN: tuple[Check, ...] = (SnapshotIsolated(), Serializable(), StrictSerializable(), Invariants(), Completed())
+"""Those that need a workload which tells its reads, states rules of its data or is never in its own way; an experiment
+names them."""
 
 _BY_NAME = {check.name: check for check in (*_STANDARD, *_CHOSEN)}
 

@@ -68,6 +68,8 @@ def _moment(moment: dict[str, Any]) -> str:
             return f"at {at_s:g}s"
         case {"phase": name, "nth": nth}:
             return f"at {name} number {nth}"
+        case {"next": name, "after": count}:
+            return f"at the next {name}" + (f", {count} transactions on" if count else "")
         case {"after_s": after_s}:
             return f"after {after_s:g}s"
     return "when the load ends"

@@ -47,13 +47,20 @@ class Guards(Declared):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(Declared):
-    """What a run may cost: `wall` is the time from its start to its end; past it the run is stopped and healed."""
+    """What a run may cost: `wall` is the time from its start to its end; past it the run is stopped and healed.
+
+    overtime: how much longer than its own time the load goes on for rules whose phase has not come yet, which takes
+    longer on a slow machine; None: as long again.
+    """
 
     wall: Duration = "60s"
+    overtime: Duration | None = None
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a problem for a wall time outside 1 s to 1 h."""
+        """Yield a problem for a wall time outside 1 s to 1 h, and for an overtime above 1 h."""
         yield from self.bad_duration("wall", low_s=1.0)
+        if self.overtime is not None:
+            yield from self.bad_duration("overtime", low_s=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from chaos._seeds import stream
 from chaos.errors import PlanError
 from chaos.experiment.experiment import Experiment, KnownFailure
 from chaos.experiment.places import refine, selector
-from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
+from chaos.experiment.schedule import At, Heal, Next, Phase, Random, Rule, Trigger
 from chaos.experiment.validate import problems_of
 from chaos.faults.base import Fault
 
@@ -36,6 +36,14 @@ class AtPhase:
 
 
 @dataclass(frozen=True)
+class AtNext:
+    """The next time that any transaction reaches the phase `name` in turn, see `schedule.Next`."""
+
+    name: str
+    after: int
+
+
+@dataclass(frozen=True)
 class AfterDelay:
     """`seconds` after the injection."""
 
@@ -49,12 +57,15 @@ class Never:
 
 @dataclass(frozen=True)
 class PlannedRule:
-    """One fault with its id ("f0", "f1" ... in the order written), its beginning and its end."""
+    """One fault with its id ("f0", "f1" ... in the order written), its beginning and its end.
+
+    Faults that were written in one rule share one `trigger`, the same object.
+    """
 
     id: str
-    trigger: AtTime | AtPhase
+    trigger: AtTime | AtPhase | AtNext
     fault: Fault
-    until: AfterDelay | AtPhase | Never
+    until: AfterDelay | AtPhase | AtNext | Never
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,10 @@ class Plan:
             },
             "checks": [check.name for check in experiment.checks],
             "guards": {name: getattr(experiment.guards, name) for name in ("before", "during", "after")},
-            "limits": {"wall_s": seconds(experiment.limits.wall)},
+            "limits": {
+                "wall_s": seconds(experiment.limits.wall),
+                "overtime_s": None if experiment.limits.overtime is None else seconds(experiment.limits.overtime),
+            },
             "expect": _expect_json(experiment.expect),
         }
 
@@ -129,23 +143,27 @@ def _planned(experiment: Experiment, seed: int) -> Iterator[PlannedRule]:
             index += 1
 
 
-def _trigger(trigger: Trigger, seed: int, first_id: str) -> AtTime | AtPhase:
+def _trigger(trigger: Trigger, seed: int, first_id: str) -> AtTime | AtPhase | AtNext:
     """Return the moment; faults of one rule share it, drawn in the name of the first."""
     match trigger:
         case At():
             return AtTime(seconds(trigger.time))
         case Phase():
             return AtPhase(trigger.name, trigger.nth)
+        case Next():
+            return AtNext(trigger.name, trigger.after)
         case Random():
             low, high = (seconds(bound) for bound in trigger.between)
             return AtTime(round(stream(seed, "schedule", first_id).uniform(low, high), 3), (low, high))
     raise AssertionError(f"validated, yet unknown: {trigger!r}")
 
 
-def _until(rule: Rule) -> AfterDelay | AtPhase | Never:
+def _until(rule: Rule) -> AfterDelay | AtPhase | AtNext | Never:
     match rule.until:
         case Heal(after=None, at=Phase() as phase):
             return AtPhase(phase.name, phase.nth)
+        case Heal(after=None, at=Next() as turn):
+            return AtNext(turn.name, turn.after)
         case Heal(after=delay) if delay is not None:
             return AfterDelay(seconds(delay))
     return Never()
@@ -171,13 +189,15 @@ def _rule_json(rule: PlannedRule) -> dict[str, Any]:
     }
 
 
-def _moment_json(moment: AtTime | AtPhase | AfterDelay | Never) -> dict[str, Any]:
+def _moment_json(moment: AtTime | AtPhase | AtNext | AfterDelay | Never) -> dict[str, Any]:
     match moment:
         case AtTime():
             drawn = {"drawn_from_s": list(moment.window)} if moment.window else {}
             return {"at_s": moment.seconds, **drawn}
         case AtPhase():
             return {"phase": moment.name, "nth": moment.nth}
+        case AtNext():
+            return {"next": moment.name, "after": moment.after}
         case AfterDelay():
             return {"after_s": moment.seconds}
         case Never():

@@ -67,6 +67,30 @@ class Phase(Trigger):
 
 
 @dataclass(frozen=True)
+class Next(Trigger):
+    """The next time that any transaction reaches the phase `name`, in the turn of the schedule.
+
+    As a beginning: every rule written before has begun; with `after`, they are over too, and so many transactions were
+    acknowledged since with every store caught up. As an end: so many were since the fault itself began.
+    """
+
+    word: ClassVar[str] = "next"
+    name: str
+    after: int = 0
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for a name that is no text, and for after below 0 or not a whole number."""
+        if not isinstance(self.name, str) or not self.name:
+            yield self.problem(
+                f"name={self.name!r}) must be the name of a phase", 'write for example "acknowledged"', "no-name"
+            )
+        if isinstance(self.after, bool) or not isinstance(self.after, int) or self.after < 0:
+            yield self.problem(
+                f"after={self.after!r}) must be a whole number of at least 0", "count transactions from 0", "bad-nth"
+            )
+
+
+@dataclass(frozen=True)
 class Random(Trigger):
     """A moment drawn from the run's seed, uniformly within `between`."""
 
@@ -93,7 +117,7 @@ class Heal(Declared):
     """When a lasting fault ends: after a delay from its injection, or when a phase is reached; one of the two."""
 
     after: Duration | None = None
-    at: Phase | None = None
+    at: Phase | Next | None = None
 
     def problem(self, text: str, remedy: str, slug: str) -> Problem:
         """Return a `Problem` placed here, written the way the user wrote it."""
@@ -109,7 +133,7 @@ class Heal(Declared):
             )
         elif self.after is not None:
             yield from self.bad_duration("after")
-        elif isinstance(self.at, Phase):
+        elif isinstance(self.at, Phase | Next):
             yield from self.at.problems()
         else:
             yield self.problem(f"at={self.at!r}) must be a phase", "write at=when.phase(...)", "heal-needs-phase")
@@ -134,7 +158,7 @@ class Rule(Declared):
     faults: tuple[Fault, ...]
     untils: tuple[Until, ...] = ()
 
-    def heal(self, *, after: Duration | None = None, at: Phase | None = None) -> Rule:
+    def heal(self, *, after: Duration | None = None, at: Phase | Next | None = None) -> Rule:
         """Return the rule with its end: `after` a time from the injection, or `at` a phase."""
         return Rule(self.trigger, self.faults, (*self.untils, Heal(after, at)))
 

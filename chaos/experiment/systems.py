@@ -31,7 +31,10 @@ class SystemSpec(Declared):
 
 @dataclass(frozen=True)
 class Redo(SystemSpec):
-    """The write set travels in SQLite's commit, then Redis and the graph follow idempotently."""
+    """The write set travels in SQLite's commit, then Redis and the graph follow idempotently.
+
+    isolation: "serializable" or "snapshot", the level of every transaction of the workload.
+    """
 
     phases: ClassVar[frozenset[str] | None] = frozenset(
         {
@@ -56,9 +59,16 @@ class Redo(SystemSpec):
         }
     )
 
+    isolation: str = "serializable"
+
     def location(self, source: Path) -> str:
-        """Return the coordinator of this package."""
-        return "chaos.transactions.redo:RedoSystem"
+        """Return the coordinator of this package, at its level of isolation."""
+        name = {"snapshot": "SnapshotRedoSystem"}.get(self.isolation, "RedoSystem")
+        return f"chaos.transactions.redo:{name}"
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for an unknown level of isolation."""
+        yield from self.bad_choice("isolation", ("serializable", "snapshot"))
 
 
 @dataclass(frozen=True)

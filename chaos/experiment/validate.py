@@ -18,7 +18,7 @@ from chaos.errors import Problem
 from chaos.experiment.experiment import Experiment, Guards, KnownFailure, Limits, Recovery
 from chaos.experiment.probes import Probe
 from chaos.experiment.providers import nobody
-from chaos.experiment.schedule import At, Heal, Phase, Random, Rule, Trigger
+from chaos.experiment.schedule import At, Heal, Next, Phase, Random, Rule, Trigger
 from chaos.experiment.systems import SystemSpec
 from chaos.faults.base import Fault
 from chaos.stores.spec import StoreSpec
@@ -187,6 +187,18 @@ def _aims(fault: Fault, attribute: str, known: Sequence[str]) -> list[str]:
     return list(known)
 
 
+def _unlogged(experiment: Experiment) -> Iterator[Problem]:
+    """No files go behind the back of the log that a loss of power is rebuilt from."""
+    if any(fault.kind == "disk.power_loss" for fault in _faults(experiment)):
+        for fault in _faults(experiment):
+            if fault.kind == "process.lose_data":
+                yield fault.problem(
+                    "...) must not be in one schedule with a PowerLoss, whose log of file operations lacks the removal",
+                    "make an experiment for each",
+                    "unlogged-removal",
+                )
+
+
 def _phases(experiment: Experiment) -> Iterator[Problem]:
     """Each phase named is one that the system reports."""
     known = experiment.system.phases
@@ -293,12 +305,12 @@ def _faults(experiment: Experiment) -> Iterator[Fault]:
         yield from (fault for fault in rule.faults if isinstance(fault, Fault))
 
 
-def _named_phases(experiment: Experiment) -> Iterator[Phase]:
+def _named_phases(experiment: Experiment) -> Iterator[Phase | Next]:
     for rule in _rules(experiment):
-        if isinstance(rule.trigger, Phase):
+        if isinstance(rule.trigger, Phase | Next):
             yield rule.trigger
         for until in rule.untils:
-            if isinstance(until, Heal) and isinstance(until.at, Phase):
+            if isinstance(until, Heal) and isinstance(until.at, Phase | Next):
                 yield until.at
 
 
@@ -331,6 +343,7 @@ _ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
     _workload: ("workload",),
     _stores: ("stores", "stores items"),
     _targets: ("stores", "stores items", "schedule"),
+    _unlogged: ("schedule",),
     _phases: ("system", "schedule"),
     _moments: ("workload", "schedule"),
     _room_for_guards: ("guards", "schedule"),

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_accept import SlowAccept
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
+    from chaos.faults.process.hold_lock import HoldLock
     from chaos.faults.process.kill import Kill
+    from chaos.faults.process.lose_data import LoseData
     from chaos.faults.process.pause import Pause
     from chaos.faults.process.supplant import Supplant
 
@@ -56,11 +58,13 @@ _HOMES = {
     "FsyncFails": "chaos.faults.disk.failing:FsyncFails",
     "FsyncLies": "chaos.faults.disk.failing:FsyncLies",
     "Hold": "chaos.faults.network.resp.actions:Hold",
+    "HoldLock": "chaos.faults.process.hold_lock:HoldLock",
     "Kill": "chaos.faults.process.kill:Kill",
     "KillAtCall": "chaos.faults.disk.killing:KillAtCall",
     "Latency": "chaos.faults.network.toxics.latency:Latency",
     "Limit": "chaos.faults.network.toxics.limit:Limit",
     "Loss": "chaos.faults.network.toxics.loss:Loss",
+    "LoseData": "chaos.faults.process.lose_data:LoseData",
     "LostWrite": "chaos.faults.disk.transfers:LostWrite",
     "MemoryLimit": "chaos.faults.container.memory:MemoryLimit",
     "MisdirectedWrite": "chaos.faults.disk.transfers:MisdirectedWrite",
@@ -104,10 +108,12 @@ __all__ = [
     "FsyncFails",
     "FsyncLies",
     "Hold",
+    "HoldLock",
     "Kill",
     "KillAtCall",
     "Latency",
     "Limit",
+    "LoseData",
     "Loss",
     "LostWrite",
     "MemoryLimit",

@@ -124,6 +124,19 @@ class Levers(Protocol):
         0 when it ended, or did nothing for some seconds.
         """
 
+    def lock(self, store: str) -> int:
+        """Take the lock that writers of a file store need; return a descriptor whose closing gives it back.
+
+        Raises ProcessLookupError while somebody else has it, or the store is not open; EnvironmentUnavailable when it
+        has none that could be taken.
+        """
+
+    async def empty(self, target: str) -> Mapping[str, int]:
+        """Remove every file of a store whose process is gone; return files_removed and bytes_lost.
+
+        Raises EnvironmentUnavailable when its files are not within reach.
+        """
+
     async def revive(self, target: str) -> None:
         """Start again what does not restart by itself (a store's server); nothing for a supervised process."""
 

@@ -25,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     |---|---|---|
     | transact | invoke | {"mark": str, ...}: the text each store must hold for the token, and what the workload drew |
     | transact | ok | {"csn": int, "applied": bool, "reads": [`Read`]}; applied False: some store is still behind |
-    | transact | fail, info | error says why; info is in doubt |
+    | transact | fail, info | error says why; info is in doubt; {"refused": true}: by a rule of the workload |
     | resolve | ok | {"outcome": "committed" or "aborted"}: recovery settled the token of an earlier info |
     | read_back | invoke | {"occasion": "final" or "reopened"} |
     | read_back | ok | {"occasion": ..., "stores": {store: `StoreImage` as an object}} |

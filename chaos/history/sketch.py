@@ -46,9 +46,12 @@ class Sketch:
         value = {"csn": len(self.entries), "applied": applied} | ({"reads": told} if told else {})
         return self.add("ok", "transact", at=at, process=process, token=token, value=value)
 
-    def fail(self, process: int, token: str, error: str = "aborted", *, at: float | None = None) -> Sketch:
-        """It was reported aborted."""
-        return self.add("fail", "transact", at=at, process=process, token=token, error=error)
+    def fail(
+        self, process: int, token: str, error: str = "aborted", *, refused: bool = False, at: float | None = None
+    ) -> Sketch:
+        """It was reported aborted; `refused`, by a rule of the workload."""
+        value = {"refused": True} if refused else None
+        return self.add("fail", "transact", at=at, process=process, token=token, value=value, error=error)
 
     def info(self, process: int, token: str, error: str = "in doubt", *, at: float | None = None) -> Sketch:
         """Its outcome is not known."""

@@ -107,6 +107,8 @@ def _action(do: Mapping[str, Any]) -> str:
 def _moment(moment: Mapping[str, Any]) -> str:
     if "phase" in moment:
         return f"phase({moment['phase']!r}, nth={moment['nth']})"
+    if "next" in moment:
+        return f"next({moment['next']!r}, after={moment['after']})"
     return f"at({moment['at_s']!r})"
 
 
@@ -134,6 +136,6 @@ def _end_of_known(planned: Mapping[str, Any], ended_s: float | None) -> str:
 def _end(until: Mapping[str, Any]) -> str:
     if "after_s" in until:
         return f".heal(after={until['after_s']!r})"
-    if "phase" in until:
+    if "phase" in until or "next" in until:
         return f".heal(at=when.{_moment(until)})"
     return ".never()"

@@ -43,6 +43,8 @@ def _asked(rule: Mapping[str, Any]) -> str:
             text = f"{moment_s:g} s into the load"
         case {"phase": phase, "nth": nth}:
             text = f"when {phase} is reached for the {_ordinal(nth)} time"
+        case {"next": phase, "after": count}:
+            text = f"when {phase} is reached next, {_in_turn(count)}"
         case _:
             return ""
     lasting = rule.get("fault", {}).get("lasting", True)
@@ -51,9 +53,15 @@ def _asked(rule: Mapping[str, Any]) -> str:
             text += f", for {delay_s:g} s"
         case {"phase": phase, "nth": nth}:
             text += f", until {phase} is reached for the {_ordinal(nth)} time"
+        case {"next": phase, "after": count}:
+            text += f", until {phase} is reached {count} good transactions later"
         case {"load_end": True} if lasting:
             text += ", until the load ends"
     return text
+
+
+def _in_turn(count: int) -> str:
+    return f"{count} good transactions after the rules before" if count else "once the rules before have begun"
 
 
 def _ordinal(number: int) -> str:

@@ -118,9 +118,10 @@ class Load:
                 if self.on_acknowledged is not None:
                     self.on_acknowledged(invoked, outcome)
                 return "ok"
-            case Aborted(reason=reason):
+            case Aborted(reason=reason, refused=refused):
                 self.last_error = reason
-                self.history.append("fail", "transact", process=process, token=token, error=reason)
+                told = {"refused": True} if refused else None
+                self.history.append("fail", "transact", process=process, token=token, value=told, error=reason)
                 return "fail"
             case InDoubt(reason=reason):
                 self.last_error = reason

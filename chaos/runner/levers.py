@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 from chaos._process import is_stopped, until_exit
 from chaos.backends.environment import Environment
@@ -15,6 +19,9 @@ from chaos.runner.supervisor import Supervisor
 _LOOK_S = 0.05
 """What a mere look at whether a process is gone may take."""
 
+_WRITE_LOCK = ("sqlite/main.db-shm", 120)
+"""The index of SQLite's log, and the byte of it that a writer locks (WAL_WRITE_LOCK, walformat.html section 2.3)."""
+
 
 class RunLevers:
     """The `Levers` of one run."""
@@ -25,9 +32,14 @@ class RunLevers:
         network: NetworkLever,
         supervisor: Supervisor,
         disks: Disks,
+        data: Path,
         power: PowerLever | None = None,
     ) -> None:
-        """`network` acts on the proxy in front of Redis; `power` is None when no operation log is kept."""
+        """`network` acts on the proxy in front of Redis; `power` is None when no operation log is kept.
+
+        `data` is the root of the stores' files.
+        """
+        self._data = data
         self._power = power
         self._network = network
         self._environment = environment
@@ -86,6 +98,35 @@ class RunLevers:
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on."""
         return await self._supervisor.resume(pid)
+
+    def lock(self, store: str) -> int:
+        """Take SQLite's write lock."""
+        if store != "sqlite":
+            raise EnvironmentUnavailable(f"{store} has no lock that could be taken", 'use HoldLock("sqlite")')
+        file, byte = _WRITE_LOCK
+        try:
+            descriptor = os.open(self._data / file, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise ProcessLookupError("nobody has the database open") from error
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            os.close(descriptor)
+            raise ProcessLookupError("a transaction of the system has the lock") from error
+        return descriptor
+
+    async def empty(self, target: str) -> Mapping[str, int]:
+        """Remove every file of Redis; nothing starts its server while a fault keeps it down."""
+        folder = self._environment.redis_folder if target == "redis" else None
+        if folder is None:
+            raise EnvironmentUnavailable(f"the files of {target} are not within reach", "use --backend embedded")
+        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+        for entry in list(folder.iterdir()):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        return {"files_removed": len(sizes), "bytes_lost": sum(sizes)}
 
     async def revive(self, target: str) -> None:
         """Start the Redis server again if a fault keeps it down; the others are supervised."""

@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from chaos._seeds import stream
 from chaos.errors import HarnessError, HealFailed
-from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, PlannedRule
+from chaos.experiment.plan import AfterDelay, AtNext, AtPhase, AtTime, PlannedRule
 from chaos.faults.base import STRUCK, Evidence, Injection, Levers
 from chaos.history.writer import HistoryWriter
 from chaos.runner.ledger import Ledger
@@ -30,12 +30,14 @@ TARGET_TIMEOUT_S = 3.0
 
 @dataclass
 class RuleState:
-    """Where one rule stands."""
+    """Where one rule stands. *_count: how many good transactions there had been."""
 
     rule: PlannedRule
     injection: Injection | None = None
     begun_ns: int | None = None
+    begun_count: int = 0
     ended: bool = False
+    ended_count: int = 0
     landed: bool = False
     end_came: bool = True
     error: str | None = None
@@ -68,10 +70,14 @@ class Nemesis:
         self._states = [RuleState(rule) for rule in rules]
         self._order: list[RuleState] = []
         self._phases: Counter[str] = Counter()
+        self._good_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._stopping = False
         self._changed_ns = 0
+        self.on_armed: Callable[[frozenset[str]], None] = lambda _: None
+        """Hears of `armed` whenever that changes."""
+        self._told_armed = self.armed
         self.watch: Watch | None = None
         """Asked before each injection and after each heal; None: nobody looks."""
         self.failure: BaseException | None = None
@@ -91,6 +97,16 @@ class Nemesis:
             and state.rule.fault.arguments().get("target") == target
             for state in self._order
         )
+
+    @property
+    def armed(self) -> frozenset[str]:
+        """The phases that a rule waits for just now, so that whoever reaches one has to ask before it goes on.
+
+        A rule that waits for its turn, and for transactions before it, waits for its phase only after those.
+        """
+        beginnings = (one.rule.trigger for one in self._states if one.begun_ns is None and self._has_turn(one))
+        ends = (one.rule.until for one in self._states if not one.ended and self._may_end(one))
+        return frozenset(moment.name for moment in (*beginnings, *ends) if isinstance(moment, AtPhase | AtNext))
 
     def changed_since(self, moment_ns: int) -> bool:
         """Whether a fault holds now, or one began or ended after `moment_ns` of the monotonic clock."""
@@ -117,12 +133,46 @@ class Nemesis:
             return
         self._phases[name] += 1
         reached = AtPhase(name, self._phases[name])
-        for state in self._states:
-            if state.rule.until == reached and state.begun_ns is not None:
+        ending = [one for one in self._states if one.begun_ns is not None and self._reached(one.rule.until, reached)]
+        for state in ending:
+            if self._may_end(state):
                 await self._heal(state)
-        for state in self._states:
-            if state.rule.trigger == reached:
-                await self._inject(state)
+        beginning = [one for one in self._states if self._reached(one.rule.trigger, reached) and self._has_turn(one)]
+        for state in beginning:
+            await self._inject(state)
+
+    def acknowledged(self) -> None:
+        """Count a transaction that was acknowledged with every store caught up."""
+        self._good_count += self._started
+        self._tell_armed()
+
+    @staticmethod
+    def _reached(moment: object, reached: AtPhase) -> bool:
+        return moment == reached or (isinstance(moment, AtNext) and moment.name == reached.name)
+
+    def _has_turn(self, state: RuleState) -> bool:
+        """Tell whether a rule waits for nothing but its phase any more."""
+        trigger = state.rule.trigger
+        if not isinstance(trigger, AtNext):
+            return True
+        first = next(index for index, one in enumerate(self._states) if one.rule.trigger is trigger)
+        before = self._states[:first]
+        if trigger.after == 0:
+            return all(one.begun_ns is not None for one in before)
+        since = max((one.ended_count for one in before), default=0)
+        return all(one.ended for one in before) and self._good_count - since >= trigger.after
+
+    def _may_end(self, state: RuleState) -> bool:
+        until = state.rule.until
+        if not isinstance(until, AtNext):
+            return True
+        return state.begun_ns is not None and self._good_count - state.begun_count >= until.after
+
+    def _tell_armed(self) -> None:
+        armed = self.armed
+        if armed != self._told_armed:
+            self._told_armed = armed
+            self.on_armed(armed)
 
     async def heal_all(self) -> None:
         """Heal whatever holds, the last injected first; rules still waiting are dropped.
@@ -144,7 +194,7 @@ class Nemesis:
 
     @staticmethod
     def _endless(state: RuleState) -> bool:
-        return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase)
+        return state.rule.fault.lasting and not isinstance(state.rule.until, AfterDelay | AtPhase | AtNext)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -177,6 +227,8 @@ class Nemesis:
             if state.begun_ns is not None or self._stopping:
                 return
             state.begun_ns = self._changed_ns = time.monotonic_ns()
+            state.begun_count = self._good_count
+            self._tell_armed()
             state.injection = Injection(rule.id)
             self._order.append(state)
             self._ledger.write(rule.id, "intended", {"kind": fault.kind, "arguments": fault.arguments()})
@@ -227,6 +279,8 @@ class Nemesis:
                 self._note(lambda: self._ledger.write(rule.id, "heal_failed", {"error": state.error}))
                 return
             state.ended = True
+            state.ended_count = self._good_count
+            self._tell_armed()
             self._changed_ns = time.monotonic_ns()
             state.landed = state.error is None and fault.landed(evidence)
             value: dict[str, Any] = {"evidence": evidence, "landed": state.landed, "end_came": state.end_came}

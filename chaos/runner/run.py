@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 
 from chaos._declare import seconds
 from chaos._seeds import stream
@@ -25,6 +26,7 @@ from chaos.runner.guardian import Guardian
 from chaos.runner.health import AGREE_EVERY_S, Health, Occasion
 from chaos.runner.leftovers import clear
 from chaos.runner.manifest import Manifest
+from chaos.runner.nemesis import Nemesis
 from chaos.runner.result import Progress, RunOptions, RunResult, Snapshot, repeat_command
 from chaos.runner.stage import Stage
 from chaos.runner.supervisor import WORKER_ERRORS
@@ -33,7 +35,7 @@ from chaos.transactions.system import Committed
 TICK_S = 0.05
 PROGRESS_EVERY_S = 0.2
 OPEN_FAULTS_GRACE_S = 30.0
-"""How long past twice the load's seconds faults that end at a phase or after a delay are still waited for."""
+"""How long past the load and its overtime faults that end at a phase or after a delay are still waited for."""
 AFTER_BUDGET_S = 1.0
 """How long past the recovery budget the load goes on, so that a late recovery is seen to be late."""
 
@@ -203,7 +205,7 @@ class Run:
         assert stage.nemesis is not None
         workload = self._experiment.workload
         load = self._load = Load(workload, self._plan.seed, stage.supervisor, stage.history)
-        load.on_acknowledged = self._on_acknowledged
+        load.on_acknowledged = partial(self._on_acknowledged, stage.nemesis)
         health = self._health = Health(stage.supervisor, stage.history, stage.store_names)
         watcher = asyncio.get_running_loop().create_task(self._report_progress(stage))
         try:
@@ -277,6 +279,7 @@ class Run:
         nemesis, history = stage.nemesis, stage.history
         assert nemesis is not None
         length_s = seconds(self._experiment.workload.seconds)
+        longest_s = length_s + seconds(self._experiment.limits.overtime or length_s)
         history.append("event", "load_started", value={})
         health.watch(nemesis.changed_since)
         nemesis.watch = health
@@ -288,8 +291,8 @@ class Run:
             return (time.monotonic_ns() - started_ns) / 1e9
 
         while not nemesis.only_endless_left or elapsed_s() < length_s:
-            # Phases come later on a slow machine: rules that wait for one get as long again, open faults longer.
-            if elapsed_s() >= 2 * length_s + (OPEN_FAULTS_GRACE_S if nemesis.open_faults else 0):
+            # Phases come later on a slow machine: rules that wait for one get more time, open faults still more.
+            if elapsed_s() >= longest_s + (OPEN_FAULTS_GRACE_S if nemesis.open_faults else 0):
                 break
             await self._tick(stage)
         await nemesis.heal_all()
@@ -334,9 +337,10 @@ class Run:
             stage.check()
             agreed = await health.agreement("holding")
 
-    def _on_acknowledged(self, invoked: Entry, outcome: Committed) -> None:
+    def _on_acknowledged(self, nemesis: Nemesis, invoked: Entry, outcome: Committed) -> None:
         if outcome.applied:
             self._good_invoked.append(invoked.time_ns)
+            nemesis.acknowledged()
 
     def _enter(self, phase: str, expected_s: float) -> None:
         self._phase = phase

@@ -20,7 +20,7 @@ from chaos.backends.environment import Environment
 from chaos.backends.ownership import OWNER_VARIABLE, Owner
 from chaos.crashpoints import snapshot
 from chaos.errors import EnvironmentUnavailable, HarnessError
-from chaos.experiment.plan import AtPhase, Plan
+from chaos.experiment.plan import Plan
 from chaos.experiment.reach import Reach, out_of_reach, refusal
 from chaos.faults.disk import library
 from chaos.faults.disk.control import Control
@@ -126,8 +126,9 @@ class Stage:
         )
         power = Power(self.log, self.environment, self.supervisor) if self.log is not None else None
         self._disks.connect(self.environment, self.supervisor)
-        levers = RunLevers(self.environment, network, self.supervisor, self._disks, power)
+        levers = RunLevers(self.environment, network, self.supervisor, self._disks, self._folder.data, power)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
+        self.nemesis.on_armed = self.supervisor.arm
         try:
             await self.supervisor.start(set_up=True)
         except (ChannelClosed, RemoteError, TimeoutError) as error:
@@ -283,8 +284,6 @@ class Stage:
 
     def _worker_plan(self, variables: dict[str, str]) -> WorkerPlan:
         assert self.environment is not None
-        moments = [moment for rule in self._plan.rules for moment in (rule.trigger, rule.until)]
-        armed = {moment.name for moment in moments if isinstance(moment, AtPhase)}
         config = SiteConfig(
             redis_host=self.environment.redis_host,
             redis_port=self.environment.redis_port,
@@ -296,7 +295,7 @@ class Stage:
         return WorkerPlan(
             location=self._plan.experiment.system.location(self._plan.source),
             config=config,
-            armed=tuple(sorted(armed)),
+            armed=lambda: () if self.nemesis is None else self.nemesis.armed,
             environment=variables,
             log=self._folder.logs / "worker.log",
         )

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,11 +47,11 @@ WORKER_ERRORS = (ChannelClosed, RemoteError, TimeoutError)
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker process is started with."""
+    """What a worker process is started with. `armed` tells the phases that it has to ask at, when it is started."""
 
     location: str
     config: SiteConfig
-    armed: tuple[str, ...]
+    armed: Callable[[], Iterable[str]]
     environment: Mapping[str, str]
     log: Path
 
@@ -170,6 +170,11 @@ class Supervisor:
         if self.channel is None:
             raise ChannelClosed("there is no worker now")
         return await self.channel.call(op, args, timeout_s)
+
+    def arm(self, phases: Iterable[str]) -> None:
+        """Have the present worker ask at these phases, and only tell the others."""
+        if self.channel is not None:
+            self.channel.tell("armed", {"phases": sorted(phases)})
 
     async def settle(self, timeout_s: float) -> bool:
         """Ask the living worker to resolve what is in doubt; True when nothing is left in doubt."""
@@ -318,7 +323,7 @@ class Supervisor:
 
     async def _open(self, set_up: bool) -> None:
         config = msgspec.to_builtins(self._plan.config)
-        load = {"location": self._plan.location, "config": config, "armed": list(self._plan.armed)}
+        load = {"location": self._plan.location, "config": config, "armed": sorted(self._plan.armed())}
         await self.call("load", load, OPEN_TIMEOUT_S)
         if set_up:
             await self.call("set_up", None, OPEN_TIMEOUT_S)

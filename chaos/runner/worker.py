@@ -13,6 +13,7 @@ import faulthandler
 import os
 import socket
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ class WorkerSite:
         else:
             self._channel.tell("phase", message)
 
+    def arm(self, phases: Iterable[str]) -> None:
+        """Wait for the harness at these phases from now on, and at no others."""
+        self._armed = frozenset(phases)
+
     def child(self, target: str, pid: int | None) -> None:
         """Tell the pid of a child process."""
         if pid is None:
@@ -83,6 +88,11 @@ class Worker:
         except Exception:
             traceback.print_exc()
             raise
+
+    def listen(self, op: str, args: dict[str, Any]) -> None:
+        """Hear of what is only told: the phases that a rule waits for now."""
+        if op == "armed" and self._site is not None:
+            self._site.arm(args["phases"])
 
     async def _answer(self, op: str, args: dict[str, Any]) -> Any:
         if op == "load":
@@ -140,7 +150,7 @@ def _checked(method: str, answer: Any, form: Any) -> Any:
 async def serve(descriptor: int) -> None:
     """Serve until the harness closes its end, then leave at once: nothing here is worth a tidy exit."""
     worker = Worker()
-    worker.channel = await Channel.open(socket.socket(fileno=descriptor), worker.handle)
+    worker.channel = await Channel.open(socket.socket(fileno=descriptor), worker.handle, worker.listen)
     await worker.channel.wait_closed()
     os._exit(0)
 

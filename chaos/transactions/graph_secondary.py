@@ -9,7 +9,7 @@ process has opened, and the rows after it. Nobody can read it before it is compl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -53,7 +53,7 @@ class GraphSecondary:
         self._next_base: int | None = None
         self._proof: asyncio.Task[None] | None = None
         self._reached = 0
-        self._alone_up_to = 0
+        self._alone: set[int] = set()
         self._blamed: tuple[int, str, int] = (0, "", 0)
         self._refused: set[int] | None = None
         self.base_refused: ChaosError | None = None
@@ -64,7 +64,7 @@ class GraphSecondary:
     @property
     def batch_max(self) -> int:
         """One while the rows of a batch that failed are tried each by itself."""
-        return 1 if self._reached < self._alone_up_to else BATCH_MAX
+        return 1 if self._alone else BATCH_MAX
 
     async def plan(self) -> Plan:
         """Let the sealed files be opened, once; else a base. When that fails, the next attempt takes another one.
@@ -98,9 +98,9 @@ class GraphSecondary:
 
     async def _follow(self, applied: int, ask: Ask) -> None:
         """Apply what the log has after `applied` to a child that serves nobody else yet."""
-        self._reached = applied
+        self._have(applied)
         while self._reached < self.log.last_csn and (rows := await self.log.after(self._reached)):
-            for batch in [[row] for row in rows] if self.batch_max == 1 else [rows]:
+            for batch in self._batches(rows):
                 told = [to_tell(row) for row in await self._without_refused(batch)]
                 try:
                     reply = await ask("apply", {"rows": told, "checked": True})
@@ -109,7 +109,29 @@ class GraphSecondary:
                     raise
                 if reply["outcome"] == "gap":
                     raise StoreUnavailable(self.name, f"rows after csn={self._reached} are missing")
-                self._reached = batch[-1].csn
+                self._have(batch[-1].csn)
+
+    def _batches(self, rows: Sequence[RedoRow]) -> Iterator[list[RedoRow]]:
+        """Yield rows that go together: those of a batch that failed each alone, however many there are before them.
+
+        A graph is made again after most errors, so all that came before the failed batch is applied once more too.
+        """
+        together: list[RedoRow] = []
+        for row in rows:
+            if row.csn not in self._alone:
+                together.append(row)
+                continue
+            if together:
+                yield together
+            yield [row]
+            together = []
+        if together:
+            yield together
+
+    def _have(self, csn: int) -> None:
+        """Note that the store has everything up to `csn`."""
+        self._reached = csn
+        self._alone = {one for one in self._alone if one > csn}
 
     async def _verify(self, found: GraphState) -> None:
         expected = 1 + await self.log.count_up_to(found.applied or 0)  # one more: number 0 of the first rows
@@ -133,7 +155,7 @@ class GraphSecondary:
             await self._note_failure(rows, error if isinstance(error, GraphRejected) else None)
             raise
         if outcome != "gap":
-            self._reached = rows[-1].csn
+            self._have(rows[-1].csn)
             await self._make_base_if_due(rows[-1].csn)
         return outcome != "gap"
 
@@ -146,7 +168,7 @@ class GraphSecondary:
 
     async def _note_failure(self, rows: Sequence[RedoRow], blame: Exception | None) -> None:
         """Let the rows be sent one by one. One that was refused alone, often enough and in these words, is given up."""
-        self._alone_up_to = max(self._alone_up_to, rows[-1].csn)
+        self._alone.update(row.csn for row in rows)
         if len(rows) > 1 or blame is None:
             return
         csn, text, count = self._blamed

@@ -169,7 +169,7 @@ class NaiveSystem:
                 await self._site.phase("buffered", request.token)
                 await self._commit_in_turn(unit, done)
         except WorkRefused as error:
-            return Aborted(reason=str(error))
+            return Aborted(reason=str(error), refused=True)
         except (StoreError, TimeoutError) as error:
             return await self._compensate(request, done, str(error) or "the deadline passed")
         await self._site.phase("acknowledged", request.token)

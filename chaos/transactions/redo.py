@@ -104,7 +104,7 @@ class RedoSystem:
             ) as unit:
                 reads = await self._workload.perform(unit, request.spec)
         except WorkRefused as error:
-            return Aborted(reason=str(error))
+            return Aborted(reason=str(error), refused=True)
         except TransactionAborted as error:
             return Aborted(reason=str(error), retryable=error.retryable)
         except TransactionInDoubt as error:
@@ -140,6 +140,12 @@ class RedoSystem:
         if self._coordinator is not None:
             await self._coordinator.close()
             self._coordinator = None
+
+
+class SnapshotRedoSystem(RedoSystem):
+    """The same under snapshot isolation, which lets write skew and phantoms pass."""
+
+    isolation: Isolation = "snapshot"
 
 
 async def read_back(stores: Stores | None, workload: Workload | None) -> Mapping[str, StoreImage]:

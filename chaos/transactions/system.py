@@ -80,10 +80,14 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True, tag="aborted"):
-    """Took effect nowhere and never will. `retryable`: only others were in the way, so it may be tried anew."""
+    """Took effect nowhere and never will. `retryable`: only others were in the way, so it may be tried anew.
+
+    refused: the workload's own rule said no (`WorkRefused`), as it should have: the request was done, and denied.
+    """
 
     reason: str
     retryable: bool = False
+    refused: bool = False
 
 
 class InDoubt(msgspec.Struct, frozen=True, kw_only=True, tag="in_doubt"):

@@ -158,6 +158,14 @@ class PlaceLevers:
         """Ask whether it is frozen."""
         return await self._environment.redis_stopped(pid)
 
+    def lock(self, store: str) -> int:
+        """No lock is taken here."""
+        raise ProcessLookupError(store)
+
+    async def empty(self, target: str) -> dict[str, int]:
+        """No file is removed here."""
+        raise ProcessLookupError(target)
+
     async def revive(self, target: str) -> None:
         """Start it again."""
         await self._environment.revive_redis()

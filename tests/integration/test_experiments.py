@@ -36,10 +36,14 @@ DEEP = {
     "power_loss.py",
     "query_patterns.py",
     "redis_client_retries.py",
+    "recovery_interrupted.py",
+    "redis_data_loss.py",
     "redis_killed.py",
+    "registration.py",
     "slow_disk.py",
     "slow_redis.py",
     "torn_write.py",
+    "write_skew.py",
     "zombie_write.py",
 }
 """Those that other tests run, or whose faults quicker tests inject; the nightly runs them all, and the gate runs them on ladybug."""

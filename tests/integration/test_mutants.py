@@ -29,6 +29,8 @@ CASES = [
     pytest.param("latency.py", "NoFsync", "synced", id="NoFsync"),
     pytest.param("crash_mid_commit.py", "NoRecovery", "atomic", id="NoRecovery"),
     pytest.param("partition.py", "NoIdempotence", "exactly_once", id="NoIdempotence"),
+    pytest.param("registration.py::0", "Fickle", "completed", id="Fickle"),
+    pytest.param("redis_data_loss.py::0", "EagerPurge", "recovered", marks=DEEP, id="EagerPurge-redis_data_loss"),
     pytest.param("power_loss.py::1", "LazyFsync", "durable", marks=DEEP, id="LazyFsync"),
     pytest.param("power_loss.py::1", "EagerPurge", "recovered", marks=DEEP, id="EagerPurge"),
     pytest.param("fsync_lies.py::0", "EagerPurge", "recovered", marks=DEEP, id="EagerPurge-fsync_lies"),

@@ -7,6 +7,7 @@ TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
 Optimist     a commit that a full disk refused is acknowledged
 Hasty        a commit that takes longer than its deadline is called aborted
+Fickle       a transaction is given up now and then, though nothing is in its way
 EarlyApply   Redis has a transaction before its commit, which may never come
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
 NoIdempotence  a store is not asked what it has before a request is repeated, so a lost reply doubles it
@@ -104,6 +105,16 @@ class Hasty(RedoSystem):
         """Take what nobody knows for an abort."""
         outcome = await super().transact(request)
         return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
+
+
+class Fickle(RedoSystem):
+    """Every twentieth transaction of a client is given up."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Give up by the number in the token's name."""
+        if request.token.startswith("c") and int(request.token.partition(".")[2]) % 20 == 7:
+            return Aborted(reason="not in the mood")
+        return await super().transact(request)
 
 
 class _EarlyLog(CommitLog):

@@ -79,6 +79,7 @@ class ContainerEnvironment:
         self.toxiproxy: Toxiproxy | None = None
         self.proxy_name = PROXY
         """Name, in the Toxiproxy, of the proxy that the system under test uses."""
+        self.redis_folder: Path | None = None
         self.containers: Containers | None = None
         self._store: StoreContainer | None = None
         self.redis_host = LOOPBACK

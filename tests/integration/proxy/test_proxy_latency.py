@@ -138,6 +138,12 @@ class _Levers:
     async def wait_gone(self, target: str, pid: int, timeout_s: float) -> bool:
         raise ProcessLookupError(target)
 
+    def lock(self, store: str) -> int:
+        raise ProcessLookupError(store)
+
+    async def empty(self, target: str) -> dict[str, int]:
+        raise ProcessLookupError(target)
+
     async def revive(self, target: str) -> None:
         raise ProcessLookupError(target)
 

@@ -48,6 +48,9 @@ def test_never_is_an_end() -> None:
         (when.phase("acknowledged", nth=0).do(faults.Kill("worker")), "bad-nth"),
         (when.phase("acknowledged", nth=True).do(faults.Kill("worker")), "bad-nth"),
         (when.phase("", nth=1).do(faults.Kill("worker")), "no-name"),
+        (when.next("acknowledged", after=-1).do(faults.Kill("worker")), "bad-nth"),
+        (when.next("", after=1).do(faults.Kill("worker")), "no-name"),
+        (when.at("1s").do(faults.Pause("redis")).heal(at=when.next("applied", after=0.5)), "bad-nth"),  # type: ignore[arg-type]
         (when.random(between=("7s", "5s")).do(faults.Kill("worker")), "bad-window"),
         (when.random(between="5s").do(faults.Kill("worker")), "bad-window"),  # type: ignore[arg-type]
         (when.at("1s").do(), "no-fault"),

@@ -48,6 +48,7 @@ def _plain(kind: type[Fault]) -> Fault:
         values["store"] = "sqlite"
     if kind.kind == "network.bandwidth":
         values["rate"] = 1000
+    values["target"] = {"process.lose_data": "redis", "process.hold_lock": "sqlite"}.get(kind.kind, "worker")
     if "do" in required:
         values["do"] = chaos.faults.Drop()
     return kind(**{name: values[name] for name in required})

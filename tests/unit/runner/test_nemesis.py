@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from chaos.experiment.plan import AfterDelay, AtPhase, AtTime, Never, PlannedRule
+from chaos.experiment.plan import AfterDelay, AtNext, AtPhase, AtTime, Never, PlannedRule
 from chaos.faults.base import STRUCK, Evidence, Fault, Injection, Levers
 from chaos.history.writer import HistoryWriter
 from chaos.runner.ledger import Ledger
@@ -67,7 +67,7 @@ class Bench:
         self.ledger = Ledger(folder / "faults.jsonl")
         self.looker = Looker()
 
-    def nemesis(self, *rules: tuple[AtTime | AtPhase, AfterDelay | AtPhase | Never]) -> Nemesis:
+    def nemesis(self, *rules: tuple[AtTime | AtPhase | AtNext, AfterDelay | AtPhase | AtNext | Never]) -> Nemesis:
         """Return a nemesis with a rule for each beginning and end."""
         planned = [PlannedRule(f"f{index}", begin, Nothing(), end) for index, (begin, end) in enumerate(rules)]
         nemesis = Nemesis(planned, 1, None, self.history, self.ledger)  # type: ignore[arg-type]  # no lever is pulled
@@ -155,3 +155,53 @@ async def test_the_last_blow_is_told_on_the_clock_of_the_run(bench: Bench) -> No
     await nemesis.phase("acknowledged")
     await nemesis.heal_all()
     assert bench.values("fault_end")[0]["evidence"] == {"bites": 1, "struck_at_s": 3.0}
+
+
+async def test_rules_in_turn_wait_for_those_before_and_for_good_transactions(bench: Bench) -> None:
+    """Neither the phase alone nor the transactions of the fault before are enough; `after=0` only waits for beginnings."""
+    turn = AtNext("applied", 2)
+    nemesis = bench.nemesis(
+        (AtNext("applied", 1), AtNext("applied", 1)), (turn, Never()), (turn, Never()), (AtNext("applied", 0), Never())
+    )
+    nemesis.acknowledged()
+    nemesis.start()
+    await nemesis.phase("applied")
+    assert nemesis.open_faults == ()  # what was acknowledged before the load does not count
+    nemesis.acknowledged()
+    await nemesis.phase("queued")
+    assert nemesis.open_faults == ()
+    await nemesis.phase("applied")
+    assert len(nemesis.open_faults) == 1
+    await nemesis.phase("applied")
+    assert len(bench.values("fault_end")) == 0
+    nemesis.acknowledged()
+    await nemesis.phase("applied")
+    assert len(bench.values("fault_end")) == 1
+    nemesis.acknowledged()
+    await nemesis.phase("applied")
+    assert nemesis.open_faults == ()
+    nemesis.acknowledged()
+    await nemesis.phase("applied")
+    assert len(nemesis.open_faults) == 2  # both faults of one rule
+    await nemesis.phase("applied")
+    assert len(nemesis.open_faults) == 3
+    await nemesis.heal_all()
+
+
+async def test_only_phases_that_a_rule_waits_for_are_armed(bench: Bench) -> None:
+    """One that waits for its turn is not, nor one whose rules are over; whoever asks hears of each change."""
+    nemesis = bench.nemesis(
+        (AtPhase("begin", 1), Never()),
+        (AtNext("applied", 0), AtNext("queued", 1)),
+        (AtNext("buffered", 1), Never()),
+    )
+    heard: list[set[str]] = []
+    nemesis.on_armed = lambda phases: heard.append(set(phases))
+    nemesis.start()
+    assert nemesis.armed == {"begin"}
+    await nemesis.phase("begin")
+    await nemesis.phase("applied")
+    nemesis.acknowledged()
+    await nemesis.phase("queued")
+    assert heard == [{"applied"}, set(), {"queued"}, set()]
+    await nemesis.heal_all()

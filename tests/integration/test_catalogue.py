@@ -1,0 +1,61 @@
+"""The failure catalogue: it has every cell, and some of its cells, which a fixed seed chooses, end as declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from chaos.experiment.loader import execute, load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "experiments" / "nightly" / "catalogue.py"
+SAMPLE_SEED = 1
+SAMPLE_SIZE = 4
+
+pytestmark = pytest.mark.timeout(320)
+
+
+def _ids() -> list[str]:
+    return [loaded.experiment.id for loaded in load_file(FILE)]
+
+
+def _sample() -> list[str]:
+    """Return cells of our coordinator, and one of the control."""
+    ids = _ids()
+    rng = Random(SAMPLE_SEED)
+    return [*rng.sample([one for one in ids if one.startswith("redo-")], SAMPLE_SIZE), "naive-redis-applied-16"]
+
+
+def test_the_catalogue_has_every_cell() -> None:
+    """Each fault with each number of clients, each pair, each fault in a recovery; at every step where it makes sense."""
+    catalogue = execute(FILE)
+    by_id = {experiment.id: experiment for experiment in catalogue.EXPERIMENTS}
+    for arm, system in catalogue.ARMS.items():
+        assert set(catalogue.STEPS[arm]) <= (system.phases or set())
+        assert set(catalogue.IN_RECOVERY) <= (system.phases or set())
+        for name, row in catalogue.FAULTS.items():
+            for clients in (1, 16):
+                rules = by_id[f"{arm}-{name}-{clients}"].schedule
+                assert [rule.trigger.name for rule in rules] == [
+                    step for step in catalogue.STEPS[arm] if step in (row.steps or catalogue.STEPS[arm])
+                ]
+                assert all(rule.faults == (row.fault,) for rule in rules)
+            assert row.in_recovery in (catalogue.IN_RECOVERY, catalogue.IN_RECOVERY[1:])
+            crashed = by_id[f"{arm}-{name}-in-recovery-16"].schedule
+            assert [rule.trigger.name for rule in crashed[1::2]] == list(row.in_recovery)
+        for pair in catalogue.PAIRS:
+            rules = by_id[f"{arm}-{'-and-'.join(pair)}-16"].schedule
+            assert [rule.trigger.name for rule in rules] == list(catalogue.AROUND[arm])
+            assert len(rules) == 6
+            assert all(len(rule.faults) == 2 for rule in rules)
+
+
+@pytest.mark.slow
+@pytest.mark.requires("redis", "kuzu", "shim")
+@pytest.mark.parametrize("name", _sample())
+def test_a_cell_ends_as_declared(chaos_command, name: str) -> None:
+    """Exit 0: passed, or failed exactly as its expectation says."""
+    done = chaos_command("run", f"{FILE}::{name}", "--seed", "0", patience_s=310)
+    assert done.code == 0, done.out + done.err

@@ -1,0 +1,65 @@
+"""A held lock and lost data, on real stores: each does what it says to the system, and is over when healed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow, pytest.mark.timeout(120)]
+
+EXPERIMENT = """
+    from chaos import Experiment, Guards, Limits, Recovery, checks, faults, stores, when, workload
+
+    EXPERIMENT = Experiment(
+        id="process-faults",
+        hypothesis="It holds.",
+        stores=(stores.SQLite(), stores.Redis(), stores.Graph()),
+        workload=workload.Transfers(accounts=8, clients=2, rate=40, seconds=2, deadline="500ms"),
+        schedule=({rule},),
+        recovery=Recovery(budget="10s", hold="200ms"),
+        guards=Guards(before=1, during=0, after=1),
+        limits=Limits(wall="60s", overtime="20s"),
+    )
+"""
+
+
+def between(history: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the entries of the only fault of this kind, and what came between its beginning and its end."""
+    edges = [entry["index"] for entry in history if entry["f"] == kind and entry["kind"].startswith("fault_")]
+    return history[edges[0] : edges[1] + 1]
+
+
+def test_a_held_lock_keeps_everybody_from_committing(chaos_command) -> None:
+    """No transaction commits while it is held, some are told that the database is locked, and work goes on after it."""
+    rule = 'when.next("acknowledged", after=5).do(faults.HoldLock("sqlite")).heal(after="1s")'
+    done = chaos_command("run", chaos_command.write(EXPERIMENT.replace("{rule}", rule)), "--seed", "0")
+    assert done.code == 0, done.out + done.err
+    held = between(done.history(), "process.hold_lock")
+    committed = [entry for entry in held if entry["f"] == "sqlite.committed"]
+    # A commit that had been made may be told a moment later: by the clock of the worker it was before.
+    assert len(committed) <= 2
+    assert any("database is locked" in entry.get("error", "") for entry in held if entry["kind"] == "fail")
+    assert held[-1]["value"]["evidence"] == {"locks_held": 1}
+
+
+def test_a_lock_that_the_system_keeps_is_not_taken(chaos_command) -> None:
+    """A transaction that stands still with the lock keeps it: the fault has not landed, and the run proves nothing."""
+    rule = 'when.next("sqlite.committing", after=5).do(faults.HoldLock("sqlite")).heal(after="500ms")'
+    done = chaos_command("run", chaos_command.write(EXPERIMENT.replace("{rule}", rule)), "--seed", "0")
+    assert done.code == 3, done.out + done.err
+    assert "a transaction of the system has the lock" in done.out
+
+
+def test_lost_data_are_lost_and_filled_again(chaos_command) -> None:
+    """The server's files are gone, another process is there after the heal, and the coordinator fills it."""
+    rule = 'when.next("acknowledged", after=5).do(faults.LoseData("redis")).heal(after="300ms")'
+    done = chaos_command("run", chaos_command.write(EXPERIMENT.replace("{rule}", rule)), "--seed", "0")
+    assert done.code == 0, done.out + done.err
+    lost = between(done.history(), "process.lose_data")
+    evidence = lost[-1]["value"]["evidence"]
+    assert evidence["processes_killed"] == 1
+    assert evidence["files_removed"] >= 2
+    assert evidence["bytes_lost"] > 0
+    assert [entry for entry in done.history() if entry["f"] == "redis.rebuilt"]
+    assert [entry for entry in done.history() if entry["f"] == "server_started"]
