@@ -40,6 +40,16 @@ def sqlite_reopen() -> AsyncRetrying:
     return AsyncRetrying(retry=retry_if_exception_type(StoreError), wait=_backoff(), stop=stop_never)
 
 
+def ship(deadline_s: float) -> AsyncRetrying:
+    """Send a batch that Redis must have before the commit: the script knows a request that it has seen.
+
+    The deadline is short, since SQLite's lock is held meanwhile. Raises the last error.
+    """
+    return AsyncRetrying(
+        retry=retry_if_exception_type(StoreError), wait=_backoff(), stop=stop_after_delay(deadline_s), reraise=True
+    )
+
+
 def graph_restart() -> AsyncRetrying:
     """Start the graph child until it serves its database or the supervising task is cancelled.
 

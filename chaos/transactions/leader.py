@@ -153,6 +153,7 @@ class Leader:
                 results = await self._log.append(transaction, units, Validation(self.window), begin=self._quiet)
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
+                await self._before_commit(going, rows)
                 if not await self._told(going, "sqlite.committing"):
                     return None
                 # From here on the callers can no longer abandon: no await lies between this and the call.
@@ -168,6 +169,9 @@ class Leader:
         self._note(batch, results)
         self._decide(batch, results)
         return rows
+
+    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> None:
+        """Do what has to be done before COMMIT with rows that are validated and have their numbers: here nothing."""
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
         """Tell the phase of each; False when one of them was abandoned meanwhile."""
