@@ -29,36 +29,55 @@ class SystemSpec(Declared):
         raise NotImplementedError
 
 
+_COORDINATED = frozenset(
+    {
+        "begin",
+        "buffered",
+        "queued",
+        "sqlite.begun",
+        "sqlite.committing",
+        "sqlite.committed",
+        "redis.applying",
+        "redis.applied",
+        "graph.applying",
+        "graph.applied",
+        "applied",
+        "acknowledged",
+        "recovering",
+        "recovered",
+        "redis.rebuilding",
+        "redis.rebuilt",
+        "graph.rebuilding",
+        "graph.rebuilt",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Redo(SystemSpec):
     """The write set travels in SQLite's commit, then Redis and the graph follow idempotently."""
 
-    phases: ClassVar[frozenset[str] | None] = frozenset(
-        {
-            "begin",
-            "buffered",
-            "queued",
-            "sqlite.begun",
-            "sqlite.committing",
-            "sqlite.committed",
-            "redis.applying",
-            "redis.applied",
-            "graph.applying",
-            "graph.applied",
-            "applied",
-            "acknowledged",
-            "recovering",
-            "recovered",
-            "redis.rebuilding",
-            "redis.rebuilt",
-            "graph.rebuilding",
-            "graph.rebuilt",
-        }
-    )
+    phases: ClassVar[frozenset[str] | None] = _COORDINATED
 
     def location(self, source: Path) -> str:
         """Return the coordinator of this package."""
         return "chaos.transactions.redo:RedoSystem"
+
+
+@dataclass(frozen=True)
+class Epoxy(SystemSpec):
+    """Redis and the graph have each transaction before SQLite's commit, which makes it visible."""
+
+    phases: ClassVar[frozenset[str] | None] = _COORDINATED | {
+        "redis.purging",
+        "redis.purged",
+        "graph.purging",
+        "graph.purged",
+    }
+
+    def location(self, source: Path) -> str:
+        """Return the coordinator of this package."""
+        return "chaos.transactions.epoxy:EpoxySystem"
 
 
 @dataclass(frozen=True)

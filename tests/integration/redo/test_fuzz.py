@@ -196,8 +196,9 @@ def _misread(one: Tried, model: Model, when: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
 )
+@pytest.mark.parametrize("arm", ["redo", "epoxy"], indirect=True)
 @pytest.mark.timeout(1800)
-async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: str) -> None:
+async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: str, arm: Any) -> None:
     """Whatever is read, written, deleted, linked, aborted, cancelled and killed: no answer and no store diverges."""
     total = int(os.environ.get("CHAOS_FUZZ", 0)) or (10_000 if os.environ.get("CHAOS_DEEP") else 300)
     (tmp_path / "redis").mkdir()
@@ -209,7 +210,9 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
     )
     site = Site(config)
     try:
-        async with transactions.open(data, redis=("127.0.0.1", server.port), schema=SCHEMA, site=site) as coordinator:
+        async with transactions.open(
+            data, redis=("127.0.0.1", server.port), schema=SCHEMA, arm=arm, site=site
+        ) as coordinator:
             fuzz = Fuzz(coordinator, site, total, seed=7, changes=True)
             await fuzz.run()
             unresolved = [one.token for one in fuzz.tried if one.end in ("in doubt", "cancelled")]
@@ -230,7 +233,9 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
             await _compare(coordinator, model)
             assert await coordinator._log.refusals("graph") == {}
             ends = Counter(one.end for one in fuzz.tried)
-            print(f"{engine}: {dict(ends)}, {fuzz.kills} kills, {site.children - 1 - fuzz.kills} crashes of the engine")
+            print(
+                f"{engine}, {arm}: {dict(ends)}, {fuzz.kills} kills, {site.children - 1 - fuzz.kills} crashes of the engine"
+            )
             assert ends["committed"] > total / 4
             assert site.children > fuzz.kills > 0
     finally:
