@@ -35,9 +35,8 @@ ARMS: dict[str, Any] = {"redo": RedoSystem, "epoxy": EpoxySystem}
 @pytest.fixture
 def arm(request: pytest.FixtureRequest) -> str:
     """Which coordinator; a test that is about more than the redo log parametrizes this, indirectly."""
-    import os
 
-    name: str = getattr(request, "param", os.environ.get("ARM", "redo"))
+    name: str = getattr(request, "param", "redo")
     return name
 
 
