@@ -35,7 +35,6 @@ ARMS: dict[str, Any] = {"redo": RedoSystem, "epoxy": EpoxySystem}
 @pytest.fixture
 def arm(request: pytest.FixtureRequest) -> str:
     """Which coordinator; a test that is about more than the redo log parametrizes this, indirectly."""
-
     name: str = getattr(request, "param", "redo")
     return name
 
