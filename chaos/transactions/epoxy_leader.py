@@ -49,7 +49,9 @@ class EpoxyLeader(Leader):
 
     async def _commit_rows(self, batch: list[Attempt]) -> list[RedoRow]:
         try:
-            return await super()._commit_rows(batch)
+            rows = await super()._commit_rows(batch)
+            await super()._after_commit(rows)  # before the stores say that they have it, which wakes the callers
+            return rows
         finally:
             for shipper in self._shippers:
                 await shipper.conclude(arrived=shipper in self._arrived)
@@ -84,6 +86,9 @@ class EpoxyLeader(Leader):
             if isinstance(error, StoreError) and not isinstance(error, ShipRefused):
                 raise _ShipFailed(error.store, _words(error)) from error
             raise error
+
+    async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
+        """Do nothing: that was done while the stores were still held."""
 
     @staticmethod
     def _take_back_hand(batch: Sequence[Attempt]) -> None:

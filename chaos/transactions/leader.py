@@ -116,8 +116,7 @@ class Leader:
         """Commit those of `batch` that are not abandoned. Raises what `_write` raises."""
         async with self.still:
             rows = await self._commit_rows(batch)
-        for row in rows:
-            await self._site.phase("sqlite.committed", row.token, "sqlite")
+        await self._after_commit(rows)
         if rows:
             for applier in self._appliers:
                 applier.offer(rows)
@@ -172,6 +171,11 @@ class Leader:
 
     async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> None:
         """Do what has to be done before COMMIT with rows that are validated and have their numbers: here nothing."""
+
+    async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
+        """Tell that rows are durable."""
+        for row in rows:
+            await self._site.phase("sqlite.committed", row.token, "sqlite")
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
         """Tell the phase of each; False when one of them was abandoned meanwhile."""
