@@ -70,15 +70,17 @@ class EpoxyLeader(Leader):
             self._take_back_hand(batch)
             raise
 
-    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> None:
+    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> bool:
         """Ship to both stores at once. Raises ShipRefused or StoreUnavailable; then nothing will be committed.
 
         From here on the callers cannot abandon: taking back a whole batch for one that is late would cost the others.
         """
-        for attempt in going:
+        if any(attempt.abandoned for attempt in going):
+            return False
+        for attempt in going:  # no await lies between this and the question
             attempt.handed_over = True
         if not rows:
-            return
+            return True
         outcomes = await asyncio.gather(*(one.ship(rows) for one in self._shippers), return_exceptions=True)
         self._arrived = {one for one, error in zip(self._shippers, outcomes, strict=True) if error is None}
         failures = [error for error in outcomes if error is not None]
@@ -86,6 +88,7 @@ class EpoxyLeader(Leader):
             if isinstance(error, StoreError) and not isinstance(error, ShipRefused):
                 raise _ShipFailed(error.store, _words(error)) from error
             raise error
+        return True
 
     async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
         """Do nothing: that was done while the stores were still held."""

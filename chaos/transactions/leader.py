@@ -152,8 +152,7 @@ class Leader:
                 results = await self._log.append(transaction, units, Validation(self.window), begin=self._quiet)
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
-                await self._before_commit(going, rows)
-                if not await self._told(going, "sqlite.committing"):
+                if not await self._before_commit(going, rows) or not await self._told(going, "sqlite.committing"):
                     return None
                 # From here on the callers can no longer abandon: no await lies between this and the call.
                 for attempt in going:
@@ -169,8 +168,9 @@ class Leader:
         self._decide(batch, results)
         return rows
 
-    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> None:
-        """Do what has to be done before COMMIT with rows that are validated and have their numbers: here nothing."""
+    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> bool:
+        """Do what has to be done before COMMIT with rows that have their numbers: here nothing. False: begin anew."""
+        return True
 
     async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
         """Tell that rows are durable."""

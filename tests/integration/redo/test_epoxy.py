@@ -478,3 +478,32 @@ async def test_the_other_arm_fills_anew_what_holds_versions(place: Place) -> Non
         assert faults(await converged(system), requests, {}) == []
         await system.close()
     assert told(system, "redis.rebuil") == ["redis.rebuilding", "redis.rebuilt"]
+
+
+@only_kuzu
+async def test_one_that_gives_up_while_its_rows_are_written_is_taken_out(place: Place) -> None:
+    """Cancelled after its batch has begun and before it is shipped, a transaction is in no store, the others in all."""
+    await place.set_up()
+    tasks: dict[str, asyncio.Task[Any]] = {}
+    gates = Gates("sqlite.begun")
+    system = await place.open(hook=gates.hook)
+    leader = system._coordinator._leader
+    append = leader._log.append
+
+    async def cancelling(*arguments: Any, **options: Any) -> Any:
+        results = await append(*arguments, **options)
+        if not tasks["a"].done():
+            tasks["a"].cancel()
+            await asyncio.wait({tasks["a"]})
+        return results
+
+    vars(leader._log)["append"] = cancelling
+    requests = [place.request(name) for name in ("a", "b")]
+    tasks["a"] = asyncio.create_task(system.transact(requests[0]))
+    await gates.came(1)
+    tasks["b"] = asyncio.create_task(system.transact(requests[1]))
+    gates.gates[0].set()
+    assert isinstance(await tasks["b"], Committed)
+    assert tasks["a"].cancelled()
+    assert faults(await converged(system), requests, await system.recover(["a"])) == []
+    assert await system.recover(["a"]) == {"a": "aborted"}
