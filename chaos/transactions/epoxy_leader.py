@@ -23,6 +23,10 @@ _PATIENCE_S = 2.0
 """How long a batch waits for a store that is being settled or filled; its transactions have deadlines besides."""
 
 
+_CAREFUL = 64
+"""Batches after a failed one that are shipped to one store after the other, since the next failure may be near."""
+
+
 class _ShipFailed(StoreUnavailable):
     """A store has not taken a batch, so SQLite has not committed it; what the store may have is taken back."""
 
@@ -33,10 +37,11 @@ class EpoxyLeader(Leader):
     def __init__(
         self, sqlite: SQLiteStore, log: CommitLog, shippers: Sequence[Shipper], tokens: Tokens, site: Site
     ) -> None:
-        """Nothing runs yet; see `start`."""
+        """Nothing runs yet; see `start`. shippers: that of the store which is rid of a batch most easily goes first."""
         super().__init__(sqlite, log, shippers, tokens, site)
         self._shippers = tuple(shippers)
         self._arrived: set[Shipper] = set()
+        self._careful = 0
 
     async def _commit(self, batch: list[Attempt]) -> None:
         """Commit those of `batch` that are not abandoned; no store is touched before each is at the log's end."""
@@ -81,14 +86,28 @@ class EpoxyLeader(Leader):
             attempt.handed_over = True
         if not rows:
             return True
-        outcomes = await asyncio.gather(*(one.ship(rows) for one in self._shippers), return_exceptions=True)
-        self._arrived = {one for one, error in zip(self._shippers, outcomes, strict=True) if error is None}
-        failures = [error for error in outcomes if error is not None]
+        failures = await (self._ship_in_turn(rows) if self._careful else self._ship_at_once(rows))
+        self._careful = _CAREFUL if failures else max(0, self._careful - 1)
         for error in sorted(failures, key=lambda error: not isinstance(error, ShipRefused)):
             if isinstance(error, StoreError) and not isinstance(error, ShipRefused):
                 raise _ShipFailed(error.store, _words(error)) from error
             raise error
         return True
+
+    async def _ship_at_once(self, rows: Sequence[RedoRow]) -> list[BaseException]:
+        outcomes = await asyncio.gather(*(one.ship(rows) for one in self._shippers), return_exceptions=True)
+        self._arrived = {one for one, error in zip(self._shippers, outcomes, strict=True) if error is None}
+        return [error for error in outcomes if error is not None]
+
+    async def _ship_in_turn(self, rows: Sequence[RedoRow]) -> list[BaseException]:
+        """Ship to Redis first, which is rid of a batch at little cost, and to the graph if that went well."""
+        for shipper in self._shippers:
+            try:
+                await shipper.ship(rows)
+            except StoreError as error:
+                return [error]
+            self._arrived.add(shipper)
+        return []
 
     async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
         """Do nothing: that was done while the stores were still held."""

@@ -62,7 +62,8 @@ local function restore(key, version)
   local _, stop, ends = string.find(version, '^%d+ %d+ =(%d+) ')
   redis.call('RESTORE', key, ends, string.sub(version, stop + 1), 'REPLACE', 'ABSTTL')
 end
-local function take_back(csn)
+local function take_back(csn)  -- false when what was there at csn has been collected
+  if tonumber(redis.call('GET', 'chaos:~horizon') or '-1') > tonumber(csn) then return false end
   local keys = redis.call('ZRANGEBYSCORE', 'chaos:~newest', '(' .. csn, '+inf')
   for _, key in ipairs(keys) do
     local version = at(key, csn)

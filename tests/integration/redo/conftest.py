@@ -32,9 +32,12 @@ def engine(request: pytest.FixtureRequest) -> str:
 ARMS: dict[str, Any] = {"redo": RedoSystem, "epoxy": EpoxySystem}
 
 
+both_arms = pytest.mark.parametrize("arm", ["redo", "epoxy"], indirect=True)
+
+
 @pytest.fixture
 def arm(request: pytest.FixtureRequest) -> str:
-    """Which coordinator; a test that is about more than the redo log parametrizes this, indirectly."""
+    """Which coordinator; see `both_arms`."""
     name: str = getattr(request, "param", "redo")
     return name
 

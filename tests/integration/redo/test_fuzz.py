@@ -22,7 +22,7 @@ from chaos.transactions.local_site import QuietSite
 from chaos.transactions.system import SiteConfig
 from chaos.transactions.view import OwnWritesUnreadable
 
-from .conftest import until
+from .conftest import both_arms, until
 from .fuzz_model import GRAPH, READS_OF_GRAPH, REDIS, SQL, Impossible, Model, Op, ask, draw, perform
 
 pytestmark = pytest.mark.requires("redis")
@@ -196,7 +196,7 @@ def _misread(one: Tried, model: Model, when: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
 )
-@pytest.mark.parametrize("arm", ["redo", "epoxy"], indirect=True)
+@both_arms
 @pytest.mark.timeout(1800)
 async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: str, arm: Any) -> None:
     """Whatever is read, written, deleted, linked, aborted, cancelled and killed: no answer and no store diverges."""

@@ -11,7 +11,7 @@ import pytest
 
 from chaos.transactions.system import Request
 
-from .conftest import Place, converged, faults
+from .conftest import Place, both_arms, converged, faults
 
 ROOT = Path(__file__).parents[3]
 PHASES = (
@@ -48,7 +48,7 @@ async def die(place: Place, phase: str, nth: int, requests: list[Request]) -> di
     return dict(json.loads(line) for line in output.decode().splitlines())
 
 
-@pytest.mark.parametrize("arm", ["redo", "epoxy"], indirect=True)
+@both_arms
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_crash_at_a_phase_is_recovered(place: Place, phase: str) -> None:
     """After SIGKILL at a phase under concurrent load, every transaction is everywhere or nowhere, as it was told."""
