@@ -345,7 +345,6 @@ async def test_own_writes_are_seen_on_top_of_a_newer_state_only_when_earlier_rea
         await run(coordinator, body, isolation="snapshot")
 
 
-@both_arms
 @kuzu_only
 async def test_what_is_acknowledged_is_seen_by_whoever_begins_later(place: Place) -> None:
     """A reader that begins after an answer finds the transaction in every store, although they are still behind."""

@@ -104,7 +104,8 @@ async def test_an_attempt_during_the_look_up_is_in_doubt(place: Place) -> None:
     """While a token is looked up, a new attempt with it is neither run nor called aborted."""
     await place.set_up()
     system = await place.open()
-    assert isinstance(await system.transact(place.request("t0")), Committed)
+    for token in ("before", "t0"):  # the first one asks the log when a base is due, on a connection that is lent below
+        assert isinstance(await system.transact(place.request(token)), Committed)
     readers = system._stores.sqlite._readers
     lent = [await readers.acquire() for _ in range(2)]  # the look-up waits for a connection
     asked = asyncio.create_task(system.recover(["t0"]))
