@@ -103,7 +103,14 @@ class Fuzz:
             if number and number % max(100, self._total // 6) == 0 and self.site.pid is not None:
                 os.kill(self.site.pid, signal.SIGKILL)
                 self.kills += 1
+            await self._starve(number)
             await self._one(rng, str(number))
+
+    async def _starve(self, number: int) -> None:
+        """Now and then let Redis refuse everything that it would have to keep, while a few transactions run."""
+        phase = number % max(50, self._total // 20)
+        if phase in (20, 24):
+            await self.coordinator._stores.redis.execute("CONFIG", "SET", "maxmemory", "1" if phase == 20 else "0")
 
     async def _one(self, rng: Random, token: str) -> None:
         tried = Tried(token, rng.choice(["serializable", "serializable", "snapshot"]), rng.random() < 0.15)
@@ -215,6 +222,7 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
         ) as coordinator:
             fuzz = Fuzz(coordinator, site, total, seed=7, changes=True)
             await fuzz.run()
+            await coordinator._stores.redis.execute("CONFIG", "SET", "maxmemory", "0")
             unresolved = [one.token for one in fuzz.tried if one.end in ("in doubt", "cancelled")]
             resolved = await coordinator.recover(unresolved)
             assert set(resolved) == set(unresolved)
