@@ -49,10 +49,10 @@ EXPERIMENTS = (
         tags=("crash", "epoxy", "process"),
         system=systems.Epoxy(),
         stores=STORES,
-        workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=16, deadline="2s"),
+        workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=18, deadline="2s"),
         schedule=(
             *(
-                when.phase(phase, nth=12 * number).do(faults.Kill("worker"))
+                when.phase(phase, nth=8 * number).do(faults.Kill("worker"))
                 for number, phase in enumerate(PHASES, start=1)
             ),
             when.phase("redis.purging", nth=1).do(faults.Kill("worker")),
@@ -61,7 +61,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         id="epoxy-redis",
-        hypothesis="A Redis that is cut off, mute, late, killed or full before a commit tears no transaction.",
+        hypothesis="A Redis that is cut off, mute, late or killed before a commit tears no transaction.",
         tags=("epoxy", "network", "redis"),
         system=systems.Epoxy(),
         stores=STORES,
