@@ -5,7 +5,8 @@ moment of the machine hits all of them; ratios are medians over the rounds of on
 every commit, so does Redis (appendfsync always), and so does the graph. No harness is involved.
 
 Arms: naive (the control: SQLite, then Redis, then the graph), redo acknowledged when applied, redo acknowledged when
-durable. Prints throughput, latency, SQLite's syncs for each transaction, and the goals, met or missed by how much.
+durable, epoxy (Redis and the graph, then SQLite). Prints throughput, latency, SQLite's syncs for each transaction, and
+the goals, met or missed by how much.
 Exit code 1 with --strict when a goal is missed.
 """
 
@@ -26,8 +27,10 @@ from typing import Any
 from chaos import transactions
 from chaos.backends.redis_server import RedisServer, find_server
 
+NAMES = ("naive", "applied", "durable", "epoxy")
 KEYS = 1_000
 GOALS = {("applied", 1): 0.85, ("applied", 16): 4.0, ("applied", 64): 8.0}
+GOALS |= {("epoxy", 1): 0.75, ("epoxy", 16): 2.25, ("epoxy", 64): 5.7}
 GOALS |= {("durable", 1): 1.7, ("durable", 16): 6.0, ("durable", 64): 14.0}
 SCHEMA = transactions.Genesis(
     sqlite_schema=("CREATE TABLE IF NOT EXISTS items(id INTEGER PRIMARY KEY, value INTEGER NOT NULL)",),
@@ -62,7 +65,7 @@ async def main() -> int:
     found: dict[tuple[str, int], list[Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="chaos-coordinator-") as root:
         async with AsyncExitStack() as stack:
-            arms = [await _open(stack, name, Path(root), options.engine) for name in ("naive", "applied", "durable")]
+            arms = [await _open(stack, name, Path(root), options.engine) for name in NAMES]
             for number in range(-1, options.rounds):  # the first one warms up
                 for clients, arm in itertools.product(options.clients, arms):
                     figures = await _load(arm, clients, options.seconds if number >= 0 else 0.3)
@@ -93,7 +96,7 @@ async def _open(stack: AsyncExitStack, name: str, root: Path, engine: str) -> Ar
             redis=("127.0.0.1", server.port),
             schema=SCHEMA,
             engine=engine,
-            arm="naive" if name == "naive" else "redo",
+            arm="naive" if name == "naive" else "epoxy" if name == "epoxy" else "redo",
             acknowledge="durable" if name == "durable" else "applied",
         )
     )
@@ -139,7 +142,7 @@ def _report(found: dict[tuple[str, int], list[Figures]], clients: list[int]) -> 
     missed = False
     for count in clients:
         base = found["naive", count]
-        for name in ("naive", "applied", "durable"):
+        for name in NAMES:
             mine = found[name, count]
             ratio = statistics.median(one.rate / other.rate for one, other in zip(mine, base, strict=True))
             goal = GOALS.get((name, count))

@@ -29,6 +29,30 @@ class SystemSpec(Declared):
         raise NotImplementedError
 
 
+_COORDINATED = frozenset(
+    {
+        "begin",
+        "buffered",
+        "queued",
+        "sqlite.begun",
+        "sqlite.committing",
+        "sqlite.committed",
+        "redis.applying",
+        "redis.applied",
+        "graph.applying",
+        "graph.applied",
+        "applied",
+        "acknowledged",
+        "recovering",
+        "recovered",
+        "redis.rebuilding",
+        "redis.rebuilt",
+        "graph.rebuilding",
+        "graph.rebuilt",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Redo(SystemSpec):
     """The write set travels in SQLite's commit, then Redis and the graph follow idempotently.
@@ -36,28 +60,7 @@ class Redo(SystemSpec):
     isolation: "serializable" or "snapshot", the level of every transaction of the workload.
     """
 
-    phases: ClassVar[frozenset[str] | None] = frozenset(
-        {
-            "begin",
-            "buffered",
-            "queued",
-            "sqlite.begun",
-            "sqlite.committing",
-            "sqlite.committed",
-            "redis.applying",
-            "redis.applied",
-            "graph.applying",
-            "graph.applied",
-            "applied",
-            "acknowledged",
-            "recovering",
-            "recovered",
-            "redis.rebuilding",
-            "redis.rebuilt",
-            "graph.rebuilding",
-            "graph.rebuilt",
-        }
-    )
+    phases: ClassVar[frozenset[str] | None] = _COORDINATED
 
     isolation: str = "serializable"
 
@@ -69,6 +72,22 @@ class Redo(SystemSpec):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for an unknown level of isolation."""
         yield from self.bad_choice("isolation", ("serializable", "snapshot"))
+
+
+@dataclass(frozen=True)
+class Epoxy(SystemSpec):
+    """Redis and the graph have each transaction before SQLite's commit, which makes it visible."""
+
+    phases: ClassVar[frozenset[str] | None] = _COORDINATED | {
+        "redis.purging",
+        "redis.purged",
+        "graph.purging",
+        "graph.purged",
+    }
+
+    def location(self, source: Path) -> str:
+        """Return the coordinator of this package."""
+        return "chaos.transactions.epoxy:EpoxySystem"
 
 
 @dataclass(frozen=True)

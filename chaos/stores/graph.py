@@ -229,6 +229,11 @@ class GraphStore:
             running.channel.close()
             self._on_child(None)
 
+    async def renew(self) -> None:
+        """Kill the child that serves now, so that the next one is begun from what the recovery plans."""
+        if self._running is not None:
+            await self._discard(self._running)
+
     async def _unsupervised(self) -> _Running | None:
         """End the supervisor, and return the child that runs now, if one does."""
         if self._supervisor is not None:

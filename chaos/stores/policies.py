@@ -15,7 +15,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from chaos.errors import StoreError
+from chaos.errors import StoreError, StoreInDoubt
 
 _FIRST_S = 0.01
 _LONGEST_S = 0.25
@@ -38,6 +38,17 @@ def sqlite_reopen() -> AsyncRetrying:
     Nothing may be committed before, so there is nothing better to do than to try again.
     """
     return AsyncRetrying(retry=retry_if_exception_type(StoreError), wait=_backoff(), stop=stop_never)
+
+
+def ship(deadline_s: float) -> AsyncRetrying:
+    """Send a batch that Redis must have before the commit, again while nobody knows whether it has arrived.
+
+    The script knows a request that it has seen. The deadline is short, since SQLite's lock is held meanwhile. Raises
+    the last error, and at once what says that nothing has happened.
+    """
+    return AsyncRetrying(
+        retry=retry_if_exception_type(StoreInDoubt), wait=_backoff(), stop=stop_after_delay(deadline_s), reraise=True
+    )
 
 
 def graph_restart() -> AsyncRetrying:

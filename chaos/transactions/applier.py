@@ -39,7 +39,7 @@ class Applier:
         self.name = secondary.name
         self.applied = 0
         self.trouble: StoreError | None = None
-        self._secondary = secondary
+        self.secondary = secondary
         self._log = log
         self._site = site
         self._certain = False
@@ -74,7 +74,7 @@ class Applier:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         with suppress(ChaosError):  # then the next process knows less, and does more
-            await self._secondary.close()
+            await self.secondary.close()
 
     def offer(self, rows: Iterable[RedoRow]) -> None:
         """Hand over rows that have just become durable; they are offered in order."""
@@ -107,15 +107,10 @@ class Applier:
 
     async def _step(self) -> None:
         try:
-            if not self._certain:
-                await self._ask()
-            rows = await self._next()
-            if rows:
-                await self._apply(rows)
-            elif not await self._woken():
-                await self._ask()
+            if not await self._advance() and not await self._woken():
+                await self._look()
         except Fenced:
-            await self._secondary.abandon()
+            await self.secondary.abandon()
             raise
         except StoreError as error:
             self._certain = False
@@ -123,14 +118,27 @@ class Applier:
             raise
         self.trouble = None
 
+    async def _advance(self) -> bool:
+        """Apply what comes next; False when there is nothing to apply."""
+        if not self._certain:
+            await self._ask()
+        rows = await self._next()
+        if rows:
+            await self._apply(rows)
+        return bool(rows)
+
+    async def _look(self) -> None:
+        """Ask an idle store where it is."""
+        await self._ask()
+
     async def _ask(self) -> None:
         await self._log.demand_owner()
-        self._note(await self._secondary.applied())
+        self._note(await self.secondary.applied())
 
     async def _apply(self, rows: Sequence[RedoRow]) -> None:
         for row in rows:
             await self._site.phase(f"{self.name}.applying", row.token, self.name)
-        if await self._secondary.apply(rows):
+        if await self.secondary.apply(rows):
             for row in rows:
                 await self._site.phase(f"{self.name}.applied", row.token, self.name)
             self._note(rows[-1].csn)
@@ -159,7 +167,7 @@ class Applier:
         if not at_hand and self._log.last_csn > self.applied:
             self._offered = deque(await self._log.after(self.applied))
         rows: list[RedoRow] = []
-        for row in islice(self._offered, self._secondary.batch_max):
+        for row in islice(self._offered, self.secondary.batch_max):
             if (rows and row.previous != rows[-1].csn) or (self._ceiling is not None and row.csn > self._ceiling):
                 break
             rows.append(row)

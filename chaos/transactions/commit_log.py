@@ -84,7 +84,10 @@ Result = RedoRow | AlreadyCommitted | Conflict | StoreError
 
 
 class CommitLog:
-    """The log inside `store`. `last_csn` is the newest commit known to be durable."""
+    """The log inside `store`. `last_csn` is the newest commit known to be durable.
+
+    epoch: higher than that of everybody who had the log before; 0 before `take_over`.
+    """
 
     def __init__(self, store: SQLiteStore) -> None:
         """Keep the store; `take_over` must run before anything else."""
@@ -94,6 +97,7 @@ class CommitLog:
         self._reopening = asyncio.Lock()
         self._seals: dict[str, str] = {}
         self.last_csn = 0
+        self.epoch = 0
         self.floor = 0
 
     async def create(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
@@ -119,6 +123,7 @@ class CommitLog:
                 raise Fenced(f"owner={owner} has taken over from {self._owner}")
             await transaction.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (self._owner,))
             await transaction.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
+            [(epoch,)] = await transaction.fetch("SELECT value FROM meta WHERE key = 'epoch'")
             seals = await transaction.fetch("SELECT key, value FROM meta WHERE key LIKE 'seal.%'")
             await transaction.execute("DELETE FROM meta WHERE key LIKE 'seal.%'")
             [(last,)] = await transaction.fetch("SELECT max(csn) FROM commits")
@@ -127,6 +132,7 @@ class CommitLog:
         if not self._owned:
             self._seals = {key.partition(".")[2]: value for key, value in seals}
         self._owned = True
+        self.epoch = int(epoch)
         self.last_csn = last or 0
 
     async def reopen(self) -> None:
@@ -223,6 +229,11 @@ class CommitLog:
         [(owner,)] = await self._store.fetch("SELECT value FROM meta WHERE key = 'owner'")
         if owner != self._owner:
             raise Fenced(f"owner={owner} has taken over from {self._owner}")
+
+    async def read_end(self) -> None:
+        """Learn the newest commit from the store. Nobody may be committing. Raises StoreUnavailable."""
+        [(last,)] = await self._store.fetch("SELECT max(csn) FROM commits")
+        self.last_csn = last or 0
 
     async def csn_of(self, token: str) -> int | None:
         """Return the number of `token`, None when it is not committed. Raises StoreUnavailable."""

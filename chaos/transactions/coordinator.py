@@ -21,13 +21,14 @@ from chaos.transactions.applier import Applier, ApplierDied
 from chaos.transactions.attempt import Attempt
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.leader import Leader
+from chaos.transactions.redis_snapshot import KeptValues
 from chaos.transactions.snapshots import Snapshots
 from chaos.transactions.sql import Statements
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Aborted, Committed, Resolution, Site
 from chaos.transactions.tokens import Tokens
 from chaos.transactions.unit import Isolation, Transaction
-from chaos.transactions.view import Desk, SnapshotView
+from chaos.transactions.view import Desk, RedisReading, SnapshotView
 
 Acknowledge = Literal["applied", "durable"]
 
@@ -61,10 +62,20 @@ class Coordinator:
         self._site = site
         self._acknowledge = acknowledge
         self._tokens = Tokens()
-        self._leader = Leader(stores.sqlite, log, appliers, self._tokens, site)
-        self._snapshots = Snapshots(stores, log, self._appliers[0], self._appliers[1])
-        self._desk = Desk(stores, self._snapshots, self._leader.window, Statements(), self._leader)
+        self._leader = self._make_leader()
+        self._snapshots = self._make_snapshots()
+        reading = self._make_reading()
+        self._desk = Desk(stores, reading, self._snapshots, self._leader.window, Statements(), self._leader)
         self._closed_to_work: str | None = "recovery is not finished"
+
+    def _make_leader(self) -> Leader:
+        return Leader(self._sqlite, self._log, self._appliers, self._tokens, self._site)
+
+    def _make_snapshots(self) -> Snapshots:
+        return Snapshots(self._stores, self._log, *self._appliers)
+
+    def _make_reading(self) -> RedisReading:
+        return KeptValues(self._stores.redis)
 
     def snapshot_numbers(self) -> set[int]:
         """Return as of which commits somebody reads just now."""

@@ -116,8 +116,7 @@ class Leader:
         """Commit those of `batch` that are not abandoned. Raises what `_write` raises."""
         async with self.still:
             rows = await self._commit_rows(batch)
-        for row in rows:
-            await self._site.phase("sqlite.committed", row.token, "sqlite")
+        await self._after_commit(rows)
         if rows:
             for applier in self._appliers:
                 applier.offer(rows)
@@ -153,7 +152,7 @@ class Leader:
                 results = await self._log.append(transaction, units, Validation(self.window), begin=self._quiet)
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
-                if not await self._told(going, "sqlite.committing"):
+                if not await self._before_commit(going, rows) or not await self._told(going, "sqlite.committing"):
                     return None
                 # From here on the callers can no longer abandon: no await lies between this and the call.
                 for attempt in going:
@@ -168,6 +167,15 @@ class Leader:
         self._note(batch, results)
         self._decide(batch, results)
         return rows
+
+    async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> bool:
+        """Do what has to be done before COMMIT with rows that have their numbers: here nothing. False: begin anew."""
+        return True
+
+    async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
+        """Tell that rows are durable."""
+        for row in rows:
+            await self._site.phase("sqlite.committed", row.token, "sqlite")
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
         """Tell the phase of each; False when one of them was abandoned meanwhile."""

@@ -20,15 +20,19 @@ from chaos.stores import policies
 from chaos.transactions.applier import Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Acknowledge, Coordinator
+from chaos.transactions.epoxy import EpoxyCoordinator
+from chaos.transactions.epoxy_graph import EpoxyGraph
+from chaos.transactions.epoxy_redis import EpoxyRedis
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.local_site import QuietSite
 from chaos.transactions.naive import NaiveCoordinator, set_up_naive
 from chaos.transactions.secondaries import RedisSecondary
+from chaos.transactions.shipper import Shipper
 from chaos.transactions.stores import Stores
 from chaos.transactions.system import Site, SiteConfig
 from chaos.workload.base import Genesis
 
-Arm = Literal["redo", "naive"]
+Arm = Literal["redo", "epoxy", "naive"]
 
 _OPEN_S = 5.0
 _READY_S = 15.0
@@ -52,8 +56,10 @@ async def open(  # noqa: A001  # used as transactions.open, like its namesakes
         redis: host and port of a server that nobody else writes to.
         schema: tables and first rows, used for what does not exist yet. Its statements may be run more than once.
         engine: "kuzu" or "ladybug".
-        arm: "redo", or the control, "naive", which keeps no promise when something fails.
-        acknowledge: answer when every store has a transaction ("applied"), or when it is decided ("durable").
+        arm: "redo" decides first and applies then, "epoxy" the other way round; "naive" is the control, which keeps no
+            promise when something fails.
+        acknowledge: answer when every store has a transaction ("applied"), or when it is decided ("durable"); with
+            "epoxy" these are the same moment.
         site: told each step of each transaction (`chaos.transactions.system.Site`); None: nobody.
 
     Raises StoreError when SQLite cannot be opened; a Redis or a graph that is away is waited for two seconds, then
@@ -71,21 +77,30 @@ async def open(  # noqa: A001  # used as transactions.open, like its namesakes
         await set_up_naive(stores, schema)
         coordinator = NaiveCoordinator(Stores(site), site)
     else:
-        log = CommitLog(stores.sqlite)
-        await _create(stores, log, schema)
-        redis_secondary = RedisSecondary(stores.redis_applier, schema, log, site)
-        appliers = (
-            Applier(redis_secondary, log, site),
-            Applier(GraphSecondary(stores.graph, schema, log, site), log, site),
-        )
-        coordinator = Coordinator(stores, log, appliers, site, acknowledge=acknowledge)
-        redis_secondary.snapshots = coordinator.snapshot_numbers
+        coordinator = await _over_a_log(stores, schema, arm, acknowledge, site)
     try:
         await coordinator.open()
         await coordinator.recover()
         yield coordinator
     finally:
         await coordinator.close()
+
+
+async def _over_a_log(stores: Stores, schema: Genesis, arm: Arm, acknowledge: Acknowledge, site: Site) -> Coordinator:
+    """Put one of the arms together that have a commit log, and make the log if it is not there."""
+    log = CommitLog(stores.sqlite)
+    await _create(stores, log, schema)
+    if arm == "epoxy":
+        shippers = (
+            Shipper(EpoxyRedis(stores.redis_applier, schema, log, site), log, site),
+            Shipper(EpoxyGraph(stores.graph, schema, log, site), log, site),
+        )
+        return EpoxyCoordinator(stores, log, shippers, site, acknowledge=acknowledge)
+    redis = RedisSecondary(stores.redis_applier, schema, log, site)
+    appliers = (Applier(redis, log, site), Applier(GraphSecondary(stores.graph, schema, log, site), log, site))
+    coordinator = Coordinator(stores, log, appliers, site, acknowledge=acknowledge)
+    redis.snapshots = coordinator.snapshot_numbers
+    return coordinator
 
 
 async def _create(stores: Stores, log: CommitLog, schema: Genesis) -> None:

@@ -65,27 +65,14 @@ end
 
 COLLECT = Script(KEEP + "collect()\nreturn 'collected'")
 
-_LOOK = """
-local snapshot = ARGV[1]
-local place = 'chaos:~at:' .. snapshot
-local applied = tonumber(redis.call('GET', 'chaos:applied') or '-1')
-if applied < tonumber(snapshot) then return {'behind'} end
-local begun = applied > tonumber(snapshot)
-if begun and redis.call('EXISTS', place) == 0 then return {'lost'} end
-"""
-_READ = Script(
-    _LOOK
-    + """
-local key = KEYS[1]
-local kept = begun and redis.call('HGET', place, 'key ' .. key)
-if kept == '!' then return {'large'} end
+ANSWER = """
 local own = cjson.decode(ARGV[3])
 local scratch
 if kept or #own > 0 then
   scratch = 'chaos:~scratch'
   redis.call('DEL', scratch)
   if not kept then redis.call('COPY', key, scratch)
-  elseif kept ~= '-' then redis.call('RESTORE', scratch, 0, string.sub(kept, 2)) end
+  elseif dump then redis.call('RESTORE', scratch, 0, dump) end
   for _, command in ipairs(own) do
     if command[1] == 'DEL' then redis.call('DEL', scratch)
     else
@@ -102,6 +89,25 @@ if type(answer) == 'table' and answer.err then return redis.error_reply(answer.e
 if type(answer) == 'table' and answer.ok then answer = answer.ok end
 return {'ok', answer}
 """
+"""Lua: answers a reading command on `key`: as it is, or, when `kept`, as `dump` says (false: there was none)."""
+
+_LOOK = """
+local snapshot = ARGV[1]
+local place = 'chaos:~at:' .. snapshot
+local applied = tonumber(redis.call('GET', 'chaos:applied') or '-1')
+if applied < tonumber(snapshot) then return {'behind'} end
+local begun = applied > tonumber(snapshot)
+if begun and redis.call('EXISTS', place) == 0 then return {'lost'} end
+"""
+_READ = Script(
+    _LOOK
+    + """
+local key = KEYS[1]
+local kept = begun and redis.call('HGET', place, 'key ' .. key)
+if kept == '!' then return {'large'} end
+local dump = kept and kept ~= '-' and string.sub(kept, 2)
+"""
+    + ANSWER
 )
 _KEYS = Script(
     _LOOK
@@ -132,25 +138,41 @@ class SnapshotMissed(Exception):
         super().__init__(words.get(why, "redis is behind the snapshot"))
 
 
-async def read(store: RedisStore, csn: int, command: Sequence[str], own: Sequence[Sequence[str]]) -> object:
-    """Run a reading command on its key as it was at `csn`, with the commands `own` on top of it.
+class KeptValues:
+    """Reads `store` with the help of what the applier has kept."""
 
-    Raises SnapshotMissed, StoreUnavailable or StoreInDoubt.
-    """
-    arguments = (str(csn), msgspec.json.encode(command).decode(), msgspec.json.encode(own).decode())
-    return _answer(await store.evaluate(_READ, (command[1],), arguments))
+    def __init__(self, store: RedisStore) -> None:
+        """Read from this one."""
+        self._store = store
+
+    async def read(self, csn: int, command: Sequence[str], own: Sequence[Sequence[str]]) -> object:
+        """Run a reading command on its key as it was at `csn`, with the commands `own` on top of it.
+
+        Raises SnapshotMissed, StoreUnavailable or StoreInDoubt.
+        """
+        arguments = (str(csn), msgspec.json.encode(command).decode(), msgspec.json.encode(own).decode())
+        return answer(await self._store.evaluate(_READ, (command[1],), arguments))
+
+    async def keys(self, csn: int, prefix: str) -> set[str]:
+        """Return the keys with a prefix that existed at `csn`. Raises like `read`."""
+        return names(await self._store.evaluate(_KEYS, (), (str(csn), pattern(prefix), prefix)))
 
 
-async def keys(store: RedisStore, csn: int, prefix: str) -> set[str]:
-    """Return the keys with a prefix that existed at `csn`. Raises like `read`."""
-    pattern = "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in prefix) + "*"
-    found = _answer(await store.evaluate(_KEYS, (), (str(csn), pattern, prefix)))
+def pattern(prefix: str) -> str:
+    """Return what KEYS wants, to tell those that begin with `prefix`."""
+    return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in prefix) + "*"
+
+
+def names(reply: list[object]) -> set[str]:
+    """Return the keys of a reply, without our own. Raises SnapshotMissed, StoreUnavailable."""
+    found = answer(reply)
     if not isinstance(found, list):
-        raise StoreUnavailable(store.name, f"keys: unexpected answer {found!r:.80}")
+        raise StoreUnavailable("redis", f"keys: unexpected answer {found!r:.80}")
     return {str(key) for key in found if not str(key).startswith("chaos:")}
 
 
-def _answer(reply: list[object]) -> object:
+def answer(reply: list[object]) -> object:
+    """Return what a script answered after 'ok'. Raises SnapshotMissed."""
     if reply[0] != "ok":
         raise SnapshotMissed(str(reply[0]))
     return reply[1] if len(reply) > 1 else None

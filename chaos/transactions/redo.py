@@ -39,6 +39,8 @@ class RedoSystem:
     commit_log = CommitLog
     redis_secondary = RedisSecondary
     graph_secondary = GraphSecondary
+    applier: type[Applier] = Applier
+    coordinator: type[Coordinator] = Coordinator
 
     def __init__(self) -> None:
         """Nothing is connected; `set_up` or `open` comes first."""
@@ -74,9 +76,9 @@ class RedoSystem:
         log = self.commit_log(stores.sqlite)
         redis = self.redis_secondary(stores.redis_applier, genesis, log, site)
         graph = self.graph_secondary(stores.graph, genesis, log, site)
-        appliers = (Applier(redis, log, site), Applier(graph, log, site))
+        appliers = (self.applier(redis, log, site), self.applier(graph, log, site))
         self._stores = stores
-        self._coordinator = Coordinator(stores, log, appliers, site)
+        self._coordinator = self.coordinator(stores, log, appliers, site)
         redis.snapshots = self._coordinator.snapshot_numbers
         try:
             await self._coordinator.open()

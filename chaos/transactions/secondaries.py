@@ -188,13 +188,7 @@ class RedisSecondary:
         if told:
             await self._site.phase("redis.rebuilding", None, self.name)
         commands = msgspec.json.decode(content) if content is not None else self._genesis.rows.redis
-        await self.store.evaluate(redis_base.EMPTY, (APPLIED_KEY,), ())
-        for part, final in redis_base.parts([[str(word) for word in command] for command in commands]):
-            if final:
-                rows = _json([[str(csn), "0", _FIRST_ROWS, part]])
-                await self.store.evaluate(APPLY_UNCHECKED, (APPLIED_KEY, REFUSED_KEY), (rows,))
-            else:
-                await self.store.evaluate(redis_base.PART, (APPLIED_KEY,), (_json(part),))
+        await self._refill(csn, [[str(word) for word in command] for command in commands])
         if await self._process() != process:
             raise StoreUnavailable(self.name, "the server was replaced while it was filled")
         await self.log.trust(self.name, process)
@@ -202,6 +196,16 @@ class RedisSecondary:
         if told:
             await self._site.phase("redis.rebuilt", None, self.name)
         return csn
+
+    async def _refill(self, csn: int, commands: Sequence[list[str]]) -> None:
+        """Take away all that is there, run `commands`, and set the number to `csn` in the last step."""
+        await self.store.evaluate(redis_base.EMPTY, (APPLIED_KEY,), ())
+        for part, final in redis_base.parts(commands):
+            if final:
+                rows = _json([[str(csn), "0", _FIRST_ROWS, part]])
+                await self.store.evaluate(APPLY_UNCHECKED, (APPLIED_KEY, REFUSED_KEY), (rows,))
+            else:
+                await self.store.evaluate(redis_base.PART, (APPLIED_KEY,), (_json(part),))
 
     async def _make_base_if_due(self, csn: int) -> None:
         if self._next_base is None:

@@ -42,8 +42,10 @@ class Snapshot:
 class Snapshots:
     """Opens and shares them. Whoever acquires one must release it."""
 
-    def __init__(self, stores: Stores, log: CommitLog, redis: Applier, graph: Applier) -> None:
-        """Nothing is open."""
+    def __init__(
+        self, stores: Stores, log: CommitLog, redis: Applier, graph: Applier, *, still: asyncio.Lock | None = None
+    ) -> None:
+        """Nothing is open. still: held while the graph is opened, where it may have what is not committed."""
         self._stores = stores
         self._log = log
         self._redis = redis
@@ -53,6 +55,7 @@ class Snapshots:
         self._opening_has_graph = False
         self._waiting = 0
         self._background = Background()
+        self._still = still
 
     def numbers(self) -> set[int]:
         """Return the numbers of those that are open."""
@@ -109,6 +112,13 @@ class Snapshots:
             self._background.start(snapshot.closing.aclose())
 
     async def _make(self, *, graph: bool) -> None:
+        if graph and self._still is not None:
+            async with self._still:
+                await self._open_one(graph=True)
+        else:
+            await self._open_one(graph=graph)
+
+    async def _open_one(self, *, graph: bool) -> None:
         """Open a snapshot; the appliers stand still while its number is not known."""
         low = self._log.last_csn
         self._redis.stop_at(low)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chaos.errors import StoreUnavailable, TransactionAborted
-from chaos.transactions import cypher, redis_snapshot
+from chaos.transactions import cypher
 from chaos.transactions.footprint import Footprint, footprint
 from chaos.transactions.granules import Prefix, Read, Write, key_read, key_written, overlap
 from chaos.transactions.redis_snapshot import SnapshotMissed
@@ -31,14 +31,31 @@ _TRIES = 5
 """Attempts to find a moment in which nobody commits, to read what the transaction itself has written."""
 
 
+class RedisReading(Protocol):
+    """Reads Redis as of a number. Both raise SnapshotMissed, StoreUnavailable or StoreInDoubt."""
+
+    async def read(self, csn: int, command: Sequence[str], own: Sequence[Sequence[str]]) -> object:
+        """Run a reading command on its key as it was at `csn`, with the commands `own` on top of it."""
+
+    async def keys(self, csn: int, prefix: str) -> set[str]:
+        """Return the keys with a prefix that existed at `csn`."""
+
+
 class Desk:
-    """What all views share: the stores, the snapshots, the recent writes, and the leader."""
+    """What all views share: the stores and how Redis is read, the snapshots, the recent writes, and the leader."""
 
     def __init__(
-        self, stores: Stores, snapshots: Snapshots, window: Window, statements: Statements, leader: Leader
+        self,
+        stores: Stores,
+        redis: RedisReading,
+        snapshots: Snapshots,
+        window: Window,
+        statements: Statements,
+        leader: Leader,
     ) -> None:
         """Keep them."""
         self.stores = stores
+        self.redis = redis
         self.snapshots = snapshots
         self.window = window
         self.statements = statements
@@ -111,15 +128,13 @@ class SnapshotView:
         key = command[1]
         self.reads.add(key_read(key))
         own = _own_commands(unit, key)
-        return await self._ask_redis(lambda: redis_snapshot.read(self._desk.stores.redis, snapshot.csn, command, own))
+        return await self._ask_redis(lambda: self._desk.redis.read(snapshot.csn, command, own))
 
     async def redis_keys(self, unit: Transaction, prefix: str) -> set[str]:
         """Return the keys with a prefix; see `RedisHandle.keys`."""
         snapshot = await self._at()
         self.reads.add(Prefix(prefix))
-        found: set[str] = await self._ask_redis(
-            lambda: redis_snapshot.keys(self._desk.stores.redis, snapshot.csn, prefix)
-        )
+        found: set[str] = await self._ask_redis(lambda: self._desk.redis.keys(snapshot.csn, prefix))
         for key in {key for command in unit.redis.writes for key in _keys(command) if key.startswith(prefix)}:
             if await self.redis(unit, ("EXISTS", key)):
                 found.add(key)

@@ -19,6 +19,7 @@ DEEP = {
     "cache_staleness.py",
     "crash_mid_commit.py",
     "disk_full.py",
+    "epoxy.py",
     "exec_reply_lost.py",
     "flapping.py",
     "fsync_fails.py",

@@ -36,7 +36,7 @@ async def test_the_example_of_the_how_to_runs(port: int, tmp_path: Path, capsys:
         assert capsys.readouterr().out == "[(10,)] 10\n"
 
 
-@pytest.mark.parametrize("arm", ["redo", "naive"])
+@pytest.mark.parametrize("arm", ["redo", "epoxy", "naive"])
 async def test_each_arm_commits_in_every_store(port: int, tmp_path: Path, arm: Any) -> None:
     """A transaction without faults ends the same whichever arm runs it."""
     schema = transactions.Genesis(

@@ -13,6 +13,7 @@ import pytest
 
 from chaos.backends.redis_server import RedisServer, find_server
 from chaos.history.model import StoreImage
+from chaos.transactions.epoxy import EpoxySystem
 from chaos.transactions.local_site import Hook, LocalSite
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.system import Committed, Outcome, Request, SiteConfig
@@ -28,13 +29,27 @@ def engine(request: pytest.FixtureRequest) -> str:
     return name
 
 
+ARMS: dict[str, Any] = {"redo": RedoSystem, "epoxy": EpoxySystem}
+
+
+both_arms = pytest.mark.parametrize("arm", ["redo", "epoxy"], indirect=True)
+
+
+@pytest.fixture
+def arm(request: pytest.FixtureRequest) -> str:
+    """Which coordinator; see `both_arms`."""
+    name: str = getattr(request, "param", "redo")
+    return name
+
+
 class Place:
     """Folders, a running Redis-compatible server, and systems that are closed at the end of the test."""
 
-    def __init__(self, root: Path, server: RedisServer, engine: str) -> None:
+    def __init__(self, root: Path, server: RedisServer, engine: str, arm: str = "redo") -> None:
         self.root = root
         self.server = server
         self.engine = engine
+        self.kind = ARMS[arm]
         self.workload = Transfers(accounts=6, clients=4, initial=1000)
         self.opened: list[Any] = []
 
@@ -53,13 +68,13 @@ class Place:
         """Make a site that awaits `hook` at each phase."""
         return LocalSite(self.config, hook)
 
-    async def set_up(self, kind: Callable[[], Any] = RedoSystem) -> None:
+    async def set_up(self, kind: Callable[[], Any] | None = None) -> None:
         """Create schema and first rows."""
-        await kind().set_up(self.site())
+        await (kind or self.kind)().set_up(self.site())
 
-    async def open(self, kind: Callable[[], Any] = RedoSystem, hook: Hook | None = None) -> Any:
+    async def open(self, kind: Callable[[], Any] | None = None, hook: Hook | None = None) -> Any:
         """Open and recover a system; its site is kept as `site` on it."""
-        system = kind()
+        system = (kind or self.kind)()
         system.site = self.site(hook)
         await system.open(system.site)
         self.opened.append(system)
@@ -73,13 +88,13 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, engine: str) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, engine: str, arm: str) -> AsyncIterator[Place]:
     """Empty stores, set up by nobody yet."""
     for name in ("data/sqlite", "data/graph", "data/redis", "logs"):
         (tmp_path / name).mkdir(parents=True)
     server = RedisServer(find_server(), tmp_path / "data" / "redis", tmp_path / "logs" / "redis.log")
     await server.start()
-    place = Place(tmp_path, server, engine)
+    place = Place(tmp_path, server, engine, arm)
     try:
         yield place
     finally:

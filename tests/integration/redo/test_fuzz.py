@@ -22,7 +22,7 @@ from chaos.transactions.local_site import QuietSite
 from chaos.transactions.system import SiteConfig
 from chaos.transactions.view import OwnWritesUnreadable
 
-from .conftest import until
+from .conftest import both_arms, until
 from .fuzz_model import GRAPH, READS_OF_GRAPH, REDIS, SQL, Impossible, Model, Op, ask, draw, perform
 
 pytestmark = pytest.mark.requires("redis")
@@ -103,7 +103,14 @@ class Fuzz:
             if number and number % max(100, self._total // 6) == 0 and self.site.pid is not None:
                 os.kill(self.site.pid, signal.SIGKILL)
                 self.kills += 1
+            await self._starve(number)
             await self._one(rng, str(number))
+
+    async def _starve(self, number: int) -> None:
+        """Now and then let Redis refuse everything that it would have to keep, while a few transactions run."""
+        phase = number % max(50, self._total // 20)
+        if phase in (20, 24):
+            await self.coordinator._stores.redis.execute("CONFIG", "SET", "maxmemory", "1" if phase == 20 else "0")
 
     async def _one(self, rng: Random, token: str) -> None:
         tried = Tried(token, rng.choice(["serializable", "serializable", "snapshot"]), rng.random() < 0.15)
@@ -196,8 +203,9 @@ def _misread(one: Tried, model: Model, when: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=pytest.mark.requires(name)) for name in ("kuzu", "ladybug")]
 )
+@both_arms
 @pytest.mark.timeout(1800)
-async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: str) -> None:
+async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: str, arm: Any) -> None:
     """Whatever is read, written, deleted, linked, aborted, cancelled and killed: no answer and no store diverges."""
     total = int(os.environ.get("CHAOS_FUZZ", 0)) or (10_000 if os.environ.get("CHAOS_DEEP") else 300)
     (tmp_path / "redis").mkdir()
@@ -209,9 +217,12 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
     )
     site = Site(config)
     try:
-        async with transactions.open(data, redis=("127.0.0.1", server.port), schema=SCHEMA, site=site) as coordinator:
+        async with transactions.open(
+            data, redis=("127.0.0.1", server.port), schema=SCHEMA, arm=arm, site=site
+        ) as coordinator:
             fuzz = Fuzz(coordinator, site, total, seed=7, changes=True)
             await fuzz.run()
+            await coordinator._stores.redis.execute("CONFIG", "SET", "maxmemory", "0")
             unresolved = [one.token for one in fuzz.tried if one.end in ("in doubt", "cancelled")]
             resolved = await coordinator.recover(unresolved)
             assert set(resolved) == set(unresolved)
@@ -230,7 +241,9 @@ async def test_random_transactions_agree_with_the_model(tmp_path: Path, engine: 
             await _compare(coordinator, model)
             assert await coordinator._log.refusals("graph") == {}
             ends = Counter(one.end for one in fuzz.tried)
-            print(f"{engine}: {dict(ends)}, {fuzz.kills} kills, {site.children - 1 - fuzz.kills} crashes of the engine")
+            print(
+                f"{engine}, {arm}: {dict(ends)}, {fuzz.kills} kills, {site.children - 1 - fuzz.kills} crashes of the engine"
+            )
             assert ends["committed"] > total / 4
             assert site.children > fuzz.kills > 0
     finally:

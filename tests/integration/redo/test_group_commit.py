@@ -12,7 +12,7 @@ from chaos.errors import TransactionAborted
 from chaos.transactions.leader import BATCH_MAX
 from chaos.transactions.system import Committed
 
-from .conftest import Place, converged, faults, until
+from .conftest import Place, both_arms, converged, faults, until
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -61,6 +61,7 @@ async def run(system: Any, token: str, body: Callable[[Any], None]) -> int:
     return int(txn.csn)
 
 
+@both_arms
 async def test_whatever_waits_shares_one_commit(place: Place) -> None:
     """Transactions that come during a commit go together with the next one, up to the bound."""
     system, gate, first = await blocked(place)
@@ -75,6 +76,7 @@ async def test_whatever_waits_shares_one_commit(place: Place) -> None:
     assert len(await system._stores.sqlite.fetch("SELECT token FROM transfers")) == count + 1
 
 
+@both_arms
 @pytest.mark.parametrize("engine", ["kuzu"], indirect=True)
 @pytest.mark.parametrize(
     "poison",
@@ -108,6 +110,7 @@ async def test_a_poisoned_transaction_is_aborted_alone(place: Place, poison: str
     assert sorted(token for (token,) in rows) == ["a", "b", "first"]
 
 
+@both_arms
 async def test_the_same_token_twice_in_a_batch_commits_once(place: Place) -> None:
     """Both callers are told the same number."""
     system, gate, _ = await blocked(place)

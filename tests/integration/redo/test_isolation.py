@@ -13,7 +13,7 @@ from chaos.errors import TransactionAborted
 from chaos.transactions.granules import between
 from chaos.transactions.view import OwnWritesUnreadable
 
-from .conftest import Place, until
+from .conftest import Place, both_arms, until
 
 pytestmark = pytest.mark.requires("redis")
 kuzu_only = pytest.mark.parametrize("engine", ["kuzu"], indirect=True)
@@ -111,6 +111,7 @@ def setting(key: str, value: int) -> Body:
     return body
 
 
+@both_arms
 @kuzu_only
 @both_levels
 async def test_no_update_is_lost(place: Place, level: str) -> None:
@@ -127,6 +128,7 @@ async def test_no_update_is_lost(place: Place, level: str) -> None:
     ]
 
 
+@both_arms
 @kuzu_only
 @pytest.mark.parametrize(("level", "second"), [("serializable", "aborted"), ("snapshot", "committed")])
 async def test_write_skew(place: Place, level: str, second: str) -> None:
@@ -148,6 +150,7 @@ async def test_write_skew(place: Place, level: str, second: str) -> None:
     ]
 
 
+@both_arms
 @pytest.mark.parametrize(("level", "second"), [("serializable", "aborted"), ("snapshot", "committed")])
 @pytest.mark.parametrize("store", ["sqlite", "range", "redis", "graph"])
 async def test_a_phantom(place: Place, level: str, second: str, store: str) -> None:
@@ -181,6 +184,7 @@ async def test_a_phantom(place: Place, level: str, second: str, store: str) -> N
     assert seen == [0, 0]
 
 
+@both_arms
 @kuzu_only
 @both_levels
 async def test_what_does_not_overlap_does_not_conflict(place: Place, level: str) -> None:
@@ -205,6 +209,7 @@ async def test_what_does_not_overlap_does_not_conflict(place: Place, level: str)
     assert ended == ["committed"] * 4
 
 
+@both_arms
 @both_levels
 async def test_reads_are_of_one_moment(place: Place, level: str) -> None:
     """What is read after another has committed is as it was before, in every store, and so is a range of keys."""
@@ -236,6 +241,7 @@ async def test_reads_are_of_one_moment(place: Place, level: str) -> None:
     assert txn.csn == csn
 
 
+@both_arms
 @kuzu_only
 async def test_a_transaction_moves_on_when_nothing_it_read_has_changed(place: Place) -> None:
     """The graph, read late, is seen at a newer commit; when an earlier read is no longer true there, it begins anew."""
@@ -256,6 +262,7 @@ async def test_a_transaction_moves_on_when_nothing_it_read_has_changed(place: Pl
     assert caught.value.retryable
 
 
+@both_arms
 @both_levels
 async def test_no_read_is_fractured(place: Place, level: str) -> None:
     """While others move all three stores on together, every reader finds the same step in all of them."""
@@ -293,6 +300,7 @@ async def test_no_read_is_fractured(place: Place, level: str) -> None:
     assert sum(counts) > 5
 
 
+@both_arms
 @kuzu_only
 async def test_a_transaction_reads_its_own_writes(place: Place) -> None:
     """In Redis of any type, in SQLite through joins and constraints; in the graph it is told that it cannot."""
@@ -321,6 +329,7 @@ async def test_a_transaction_reads_its_own_writes(place: Place) -> None:
         assert await txn.redis.read("LRANGE", "list", 0, -1) == ["a", "b"]
 
 
+@both_arms
 @kuzu_only
 async def test_own_writes_are_seen_on_top_of_a_newer_state_only_when_earlier_reads_hold(place: Place) -> None:
     """Reading its own rows moves a transaction to the newest commit, or aborts it."""
@@ -403,6 +412,7 @@ async def test_a_value_that_is_too_large_to_keep_is_a_conflict(place: Place) -> 
     assert caught.value.retryable
 
 
+@both_arms
 @kuzu_only
 async def test_a_redis_that_lost_everything_loses_its_snapshots(place: Place) -> None:
     """After the server was filled again a reader of an older snapshot never gets a newer value."""
@@ -425,6 +435,7 @@ async def test_a_redis_that_lost_everything_loses_its_snapshots(place: Place) ->
     assert seen in ([], ["1"]), "filled again past the snapshot, what it saw may be kept, or not"
 
 
+@both_arms
 @kuzu_only
 async def test_a_snapshot_that_is_too_old_cannot_commit(place: Place) -> None:
     """When more has been committed since than is remembered, nobody can say that there was no conflict."""
@@ -442,6 +453,7 @@ async def test_a_snapshot_that_is_too_old_cannot_commit(place: Place) -> None:
     assert caught.value.retryable
 
 
+@both_arms
 @kuzu_only
 async def test_snapshots_are_shared_and_closed(place: Place) -> None:
     """Readers at the same time share one snapshot; nothing stays open when they have gone, or were cancelled."""
@@ -475,6 +487,7 @@ async def test_snapshots_are_shared_and_closed(place: Place) -> None:
     await until(none_open)
 
 
+@both_arms
 @kuzu_only
 async def test_a_read_only_transaction_cannot_write(place: Place) -> None:
     """A write is refused where it is made."""

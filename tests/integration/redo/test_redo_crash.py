@@ -11,7 +11,7 @@ import pytest
 
 from chaos.transactions.system import Request
 
-from .conftest import Place, converged, faults
+from .conftest import Place, both_arms, converged, faults
 
 ROOT = Path(__file__).parents[3]
 PHASES = (
@@ -41,12 +41,14 @@ async def die(place: Place, phase: str, nth: int, requests: list[Request]) -> di
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
-    given = {"config": place.config, "phase": phase, "nth": nth, "requests": requests}
+    system = f"{place.kind.__module__}:{place.kind.__qualname__}"
+    given = {"system": system, "config": place.config, "phase": phase, "nth": nth, "requests": requests}
     output, _ = await victim.communicate(msgspec.json.encode(given))
     assert victim.returncode == -signal.SIGKILL, f"it never came to {phase}"
     return dict(json.loads(line) for line in output.decode().splitlines())
 
 
+@both_arms
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_crash_at_a_phase_is_recovered(place: Place, phase: str) -> None:
     """After SIGKILL at a phase under concurrent load, every transaction is everywhere or nowhere, as it was told."""

@@ -14,7 +14,7 @@ from chaos.errors import StoreUnavailable
 from chaos.transactions.coordinator import LAG_MAX
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request
 
-from .conftest import Place, committed, converged, faults, until
+from .conftest import Place, both_arms, committed, converged, faults, until
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -61,6 +61,7 @@ async def test_redis_killed_and_restarted_under_load(place: Place) -> None:
     assert await judge(system, requests, outcomes) == []
 
 
+@both_arms
 async def test_redis_that_lost_everything_is_filled_again(place: Place) -> None:
     """An empty Redis gets the first rows and every committed transaction back, without new work to trigger it."""
     await place.set_up()
@@ -76,6 +77,7 @@ async def test_redis_that_lost_everything_is_filled_again(place: Place) -> None:
     assert committed(outcomes) == 12
 
 
+@both_arms
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
 async def test_graph_child_hit_by_a_signal_under_load(place: Place, signal_number: int) -> None:
     """A graph process that is killed, crashes or hangs is replaced and brought up, nothing twice."""
@@ -96,6 +98,7 @@ async def test_graph_child_hit_by_a_signal_under_load(place: Place, signal_numbe
     assert system.site.children["graph"] != pid
 
 
+@both_arms
 async def test_a_graph_that_lost_its_file_is_made_again(place: Place) -> None:
     """Without its file the graph is filled from the log."""
     await place.set_up()
@@ -146,6 +149,7 @@ async def test_holes_in_the_graph_are_found_when_it_is_opened(place: Place) -> N
     assert await judge(system, requests, outcomes) == []
 
 
+@both_arms
 async def test_a_failed_commit_is_settled_by_reading_the_log_anew(place: Place) -> None:
     """When a write to the log fails inside COMMIT, the outcome that is told is the one that recovery finds."""
     await place.set_up()
@@ -178,6 +182,7 @@ async def test_a_failed_commit_is_settled_by_reading_the_log_anew(place: Place) 
     assert await judge(system, requests, outcomes) == []
 
 
+@both_arms
 async def test_a_full_database_aborts_and_later_work_goes_on(place: Place) -> None:
     """SQLITE_FULL means that the transaction is gone; nothing halts."""
     await place.set_up()

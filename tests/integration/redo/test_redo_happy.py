@@ -10,7 +10,7 @@ import pytest
 from chaos.stores.redis import RedisStore
 from chaos.transactions.system import Aborted, Committed, InDoubt
 
-from .conftest import Place, converged, faults, until
+from .conftest import Place, both_arms, converged, faults, until
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -29,6 +29,7 @@ async def test_a_transaction_is_in_every_store_when_acknowledged(place: Place) -
     assert faults(images, [request], {"t0": outcome}) == []
 
 
+@both_arms
 async def test_concurrent_clients_leave_equal_stores(place: Place) -> None:
     """Transactions of several clients at once are all there, once each, with equal balances."""
     await place.set_up()
@@ -61,6 +62,7 @@ async def test_phases_come_in_the_documented_order(place: Place) -> None:
     assert [name for name, _ in system.site.phases[:2]] == ["recovering", "recovered"]
 
 
+@both_arms
 async def test_too_little_money_aborts(place: Place) -> None:
     """A transfer of more than the account holds takes effect nowhere."""
     await place.set_up()
@@ -70,6 +72,7 @@ async def test_too_little_money_aborts(place: Place) -> None:
     assert all(image.marks == {} for image in (await system.read_back()).values())
 
 
+@both_arms
 async def test_the_constraint_guards_what_two_clients_read_at_once(place: Place) -> None:
     """Two transfers that each see enough money, but not enough for both: exactly one commits."""
     await place.set_up()
@@ -80,6 +83,7 @@ async def test_the_constraint_guards_what_two_clients_read_at_once(place: Place)
     assert (await system.read_back())["sqlite"].counters["balance:0"] == 400
 
 
+@both_arms
 async def test_a_token_commits_only_once(place: Place) -> None:
     """Running a committed token again returns its number and changes nothing."""
     await place.set_up()
@@ -90,6 +94,7 @@ async def test_a_token_commits_only_once(place: Place) -> None:
     assert faults(await system.read_back(), [place.request("t0")], {"t0": again}) == []
 
 
+@both_arms
 async def test_the_deadline_in_the_queue_aborts(place: Place) -> None:
     """A transaction that waits behind a slow commit until its deadline takes effect nowhere, also later."""
     await place.set_up()
@@ -127,6 +132,7 @@ async def test_the_deadline_between_commit_and_apply_is_told(place: Place) -> No
     assert set((await converged(system))["redis"].marks) == {"t0"}
 
 
+@both_arms
 async def test_a_cancelled_transaction_has_one_outcome(place: Place) -> None:
     """Cancelled at any phase, a transaction is everywhere or nowhere, and recovery says which."""
     await place.set_up()
@@ -150,6 +156,7 @@ async def test_a_cancelled_transaction_has_one_outcome(place: Place) -> None:
     assert faults(await converged(system), requests, known) == []
 
 
+@both_arms
 async def test_closing_leaves_nothing_behind(place: Place) -> None:
     """After close no thread, no task and no child is left."""
     await place.set_up()

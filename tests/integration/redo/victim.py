@@ -10,12 +10,12 @@ import sys
 
 import msgspec
 
+from chaos.transactions.loading import load_system
 from chaos.transactions.local_site import LocalSite
-from chaos.transactions.redo import RedoSystem
 from chaos.transactions.system import Request, SiteConfig
 
 
-async def main(config: SiteConfig, phase: str, nth: int, requests: list[Request]) -> None:
+async def main(location: str, config: SiteConfig, phase: str, nth: int, requests: list[Request]) -> None:
     """Run `requests` in three clients and die at the `nth` `phase`."""
     count = 0
 
@@ -30,7 +30,7 @@ async def main(config: SiteConfig, phase: str, nth: int, requests: list[Request]
             outcome = await system.transact(request)
             print(json.dumps([request.token, type(outcome).__name__.lower()]), flush=True)
 
-    system = RedoSystem()
+    system = load_system(location)
     await system.open(LocalSite(config, hook))
     await system.recover([])
     await asyncio.gather(*(run(requests[n::3]) for n in range(3)))
@@ -41,6 +41,7 @@ if __name__ == "__main__":
     given = json.load(sys.stdin)
     asyncio.run(
         main(
+            given["system"],
             msgspec.convert(given["config"], SiteConfig),
             given["phase"],
             given["nth"],
