@@ -1,9 +1,9 @@
 """The operation log: every change that processes under the shim made to files below the root, in one order.
 
 Each process appends whole records to a ring in the control file, and from there to the log, after the call was executed
-and before it returns, so the records of a killed process are complete up to the call it died in. Records carry the number that
-the operation drew from the shared clock *after* it was executed; sorting by it gives the one order of a run. Calls
-that failed changed nothing and are not in the log.
+and before it returns, so the records of a killed process are complete up to the call it died in. Records carry the
+number that the operation drew from the shared clock *after* it was executed; sorting by it gives the one order of a
+run. Calls that failed changed nothing and are not in the log.
 
 A file is known by its `handle`: the clock of the OPEN or ADOPT that its descriptor came from. Names are relative to
 the root and as they were at that moment; a folder's name ends in "/". The reference is docs/reference/operation-log.md.
