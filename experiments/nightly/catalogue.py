@@ -23,7 +23,7 @@ STEPS = {
 }
 """The steps of a commit, in the order in which each coordinator takes them."""
 
-ARMS = {"redo": systems.Redo()}
+ARMS = {"redo": systems.Redo(), "epoxy": systems.Epoxy()}
 AROUND = {arm: tuple(step for step in steps if step in (*COMMIT, *SECONDARIES)) for arm, steps in STEPS.items()}
 """Where the stores disagree for a moment: P4 to P6."""
 
@@ -46,21 +46,22 @@ AMPLE = 2**40
 class Row:
     """A fault, and how it is used.
 
-    lasts: until when it holds, None for a point in time. goes_on: transactions that do not need what is away are
-    acknowledged meanwhile, at their deadline. steps, in_recovery: where it makes sense, None for all steps.
+    lasts: until when it holds, None for a point in time. goes_on: the coordinators under which transactions that do not
+    need what is away are acknowledged meanwhile, at their deadline. steps, in_recovery: where it makes sense, None for
+    all steps.
     """
 
     fault: faults.Fault
     lasts: str | None = None
     deadline: str = "1s"
-    goes_on: bool = False
+    goes_on: tuple[str, ...] = ()
     steps: tuple[str, ...] | None = None
     in_recovery: tuple[str, ...] = IN_RECOVERY
 
 
 def away(fault):
-    """Return the row of a fault that keeps Redis away: half of the transactions can do without."""
-    return Row(fault, "1200ms", deadline="400ms", goes_on=True)
+    """Return the row of a fault that keeps Redis away: half of the transactions can do without, if it follows a log."""
+    return Row(fault, "1200ms", deadline="400ms", goes_on=("redo",))
 
 
 def refused(reply):
@@ -100,8 +101,8 @@ FAULTS = {
         "600ms",
         steps=tuple(step for step in STEPS["redo"] if step not in ("sqlite.begun", "sqlite.committing")),
     ),
-    "slow-disk": Row(faults.DiskDelay("sqlite", delay="200ms", call="sync"), "900ms", goes_on=True),
-    "slow-network": Row(faults.Latency("redis", delay="200ms"), "900ms", goes_on=True),
+    "slow-disk": Row(faults.DiskDelay("sqlite", delay="200ms", call="sync"), "900ms", goes_on=("redo", "epoxy")),
+    "slow-network": Row(faults.Latency("redis", delay="200ms"), "900ms", goes_on=("redo", "epoxy")),
     "power-lost": Row(faults.PowerLoss("posix")),
 }
 """By name."""
@@ -141,7 +142,7 @@ def strike(rows, moment):
 
 def experiment(name, arm, rows, schedule, clients, *, tags=(), recovery=None):
     """Return a cell of the coordinator `arm`: what it expects is the same wherever the faults come."""
-    goes_on = all(row.goes_on for row in rows)
+    goes_on = all(arm in row.goes_on for row in rows)
     return Experiment(
         id=f"{arm}-{name}-{clients}",
         hypothesis="Wherever it comes, no transaction is torn, lost or doubled, and all is well 10 s after its end.",
@@ -173,7 +174,7 @@ def cell(arm, name, clients):
 
 def pair(arm, names, clients):
     """Return the run in which two faults come together at every step between the first store's commit and the last."""
-    rows = [replace(FAULTS[name], goes_on=False) for name in names]
+    rows = [replace(FAULTS[name], goes_on=()) for name in names]
     schedule = [strike(rows, when.next(step, after=APART)) for step in AROUND[arm]]
     return experiment("-and-".join(names), arm, rows, schedule, clients, tags=("pair",))
 
@@ -182,7 +183,7 @@ def alone(name):
     """Return the row of a fault that comes in a recovery, where no work is due; what is only slow waits to be met."""
     row = FAULTS[name]
     mild = not (row.fault.severs or row.fault.stops_work)
-    return replace(row, goes_on=False, deadline="1s", lasts=STRUCK if mild and row.lasts else row.lasts)
+    return replace(row, goes_on=(), deadline="1s", lasts=STRUCK if mild and row.lasts else row.lasts)
 
 
 def in_recovery(arm, name):
