@@ -76,6 +76,7 @@ class GraphStore:
         OSError. Without a `recovery`, which may be set before `open`, a child opens what is there. pool: how reading
         connections are shared; snapshots: how many may be open at once, on connections beside those.
         """
+        self.engine = engine
         self._path = folder / _FILE
         self._settings = {
             "engine": engine,

@@ -128,7 +128,7 @@ CYPHER = {
     "remove": "MATCH (n:Node {id: $a}) DETACH DELETE n",
     "value": "MATCH (n:Node {id: $a}) RETURN n.v",
     "nodes": "MATCH (n:Node) RETURN count(*)",
-    "links": "MATCH (:Node)-[l:LINK]->(:Node) RETURN count(*)",
+    "links": "MATCH (x:Node)-[l:LINK]->(y:Node) RETURN x.id, y.id",  # without the ends kuzu finds those of deleted nodes
 }
 SQL = {
     "insert": "INSERT INTO items (id, grp, value) VALUES (?, ?, ?)",
@@ -157,7 +157,7 @@ async def ask(txn: Any, op: Op) -> Any:
     name, *values = op
     if name in READS_OF_GRAPH:
         rows = await txn.graph.query(CYPHER[name], dict(zip("abc", values, strict=False)))
-        return rows if name == "value" else rows[0][0]
+        return {"value": rows, "nodes": rows and rows[0][0], "links": len(rows)}[name]
     match op:
         case ("get", key):
             return await txn.redis.get(key)
