@@ -116,7 +116,7 @@ class Leader:
         """Commit those of `batch` that are not abandoned. Raises what `_write` raises."""
         async with self.still:
             rows = await self._commit_rows(batch)
-        for row in rows:
+        for row in () if self._quiet else rows:
             await self._site.phase("sqlite.committed", row.token, "sqlite")
         if rows:
             for applier in self._appliers:
@@ -171,7 +171,7 @@ class Leader:
 
     async def _told(self, batch: Sequence[Attempt], phase: str) -> bool:
         """Tell the phase of each; False when one of them was abandoned meanwhile."""
-        for attempt in batch:
+        for attempt in () if self._quiet else batch:
             await self._site.phase(phase, attempt.unit.token, "sqlite")
         return not any(attempt.abandoned for attempt in batch)
 
