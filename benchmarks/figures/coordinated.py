@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections import Counter
 
 from chaos import transactions
 from chaos.backends.redis_server import RedisServer, find_server
+from chaos.history.view import Operation
 from chaos.metrics.quantiles import quantile
 
 from .model import Figure, Options
@@ -49,8 +51,16 @@ def _share(what: str, run: Seen) -> Figure:
     """Return the share of those that succeeded; in doubt is neither success nor failure, and is told apart."""
     kinds = Counter(operation.kind for operation in run.sent)
     decided = kinds["ok"] + kinds["fail"]
-    told = f"success, {what} ({kinds['fail']} of {decided} failed; {kinds['info']} in doubt, apart)"
+    why = Counter(_reason(operation) for operation in run.sent if operation.kind == "fail").most_common(1)
+    mostly = f", mostly {why[0][0]}" if why else ""
+    told = f"success, {what} ({kinds['fail']} of {decided} failed{mostly}; {kinds['info']} in doubt, apart)"
     return Figure(told, 100 * kinds["ok"] / max(1, decided), 95, "%", at_most=False)
+
+
+def _reason(operation: Operation) -> str:
+    """Return the beginning of why a transaction failed, without its numbers, so that like reasons are alike."""
+    error = (operation.completion.error if operation.completion else None) or "no reason"
+    return re.sub(r"\d+", "#", error.partition(": ")[2] or error)[:60]
 
 
 async def _full_speed(options: Options) -> Figure:

@@ -11,6 +11,8 @@ Used only inside the graph child. What the engines need, and why:
 - ladybug opens with `throw_on_wal_replay_failure=False`: otherwise a torn last transaction, which was never
   acknowledged, makes the whole database unreadable.
 - A parameter that is not given is checked here: kuzu then matches all rows.
+- kuzu never forgets a statement that it has prepared, and prepares one for each call with parameters: 8 KB each. So
+  each connection prepares a text once for each set of types, and runs that again. ladybug does so by itself.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ _FORBIDDEN = re.compile(
 )
 
 
+_PREPARED_MAX = 512
+
+
 class CommitFailed(Exception):
     """COMMIT itself raised; whether the transaction is durable is not known."""
 
@@ -41,9 +46,9 @@ class CommitFailed(Exception):
 class GraphReader:
     """A connection that only reads; used by one thread at a time. Any RuntimeError leaves it fit for `close` only."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, session: _Session) -> None:
         """Take over a connection on which nothing was run."""
-        self._connection = connection
+        self._session = session
 
     def run(self, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
         """Run one reading statement and return its rows.
@@ -54,19 +59,19 @@ class GraphReader:
         clause = forbidden_clause(cypher)
         if clause is not None:
             raise ValueError(f"{clause} is not for readers: {cypher!r}")
-        return _run(self._connection, cypher, parameters)
+        return self._session.run(cypher, parameters)
 
     def begin(self) -> None:
         """Begin a read-only transaction: what follows sees the state of this moment. After an error only `close`."""
-        _run(self._connection, "BEGIN TRANSACTION READ ONLY", {})
+        self._session.run("BEGIN TRANSACTION READ ONLY", {})
 
     def end(self) -> None:
         """End it. After an error only `close` is allowed, which ends it as well."""
-        _run(self._connection, "COMMIT", {})
+        self._session.run("COMMIT", {})
 
     def close(self) -> None:
         """Close the connection; an open transaction ends with it."""
-        self._connection.close()
+        self._session.close()
 
 
 class GraphEngine:
@@ -87,15 +92,15 @@ class GraphEngine:
             auto_checkpoint=False,
             **options,
         )
-        self._connection = self._module.Connection(self._database)
+        self._session = _Session(self._module, self._database)
 
     def run(self, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
         """Run one statement and return its rows. Raises ValueError when a parameter is missing."""
-        return _run(self._connection, cypher, parameters)
+        return self._session.run(cypher, parameters)
 
     def connect(self) -> GraphReader:
         """Return a new connection for reading; costs some KB and no thread. It must be closed before the database."""
-        return GraphReader(self._module.Connection(self._database))
+        return GraphReader(_Session(self._module, self._database))
 
     def transact(self, statements: Sequence[Statement]) -> None:
         """Run `statements` in one transaction.
@@ -128,7 +133,7 @@ class GraphEngine:
 
     def close(self) -> None:
         """Close the connection and the database, which checkpoints."""
-        self._connection.close()
+        self._session.close()
         self._database.close()
 
 
@@ -142,12 +147,47 @@ def forbidden_clause(cypher: str) -> str | None:
     return match[0].upper() if match else None
 
 
-def _run(connection: Any, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
-    missing = set(_PARAMETER.findall(cypher)) - set(parameters)
-    if missing:
-        raise ValueError(f"parameters {sorted(missing)} of {cypher!r} are missing")
-    result = connection.execute(cypher, dict(parameters)) if parameters else connection.execute(cypher)
-    try:
-        return [list(row) for row in result.get_all()]
-    finally:
-        result.close()
+class _Session:
+    """A connection, with the statements that it may run again without preparing them anew."""
+
+    def __init__(self, module: Any, database: Any) -> None:
+        """Connect to an open database of the engine `module`."""
+        self._connection = module.Connection(database)
+        self._prepare = module.PreparedStatement if module.__name__ == "kuzu" else None
+        self._prepared: dict[tuple[str, Any], Any] = {}
+
+    def run(self, cypher: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
+        """Run one statement and return its rows. Raises ValueError when a parameter is missing."""
+        missing = set(_PARAMETER.findall(cypher)) - set(parameters)
+        if missing:
+            raise ValueError(f"parameters {sorted(missing)} of {cypher!r} are missing")
+        result = self._execute(cypher, dict(parameters)) if parameters else self._connection.execute(cypher)
+        try:
+            return [list(row) for row in result.get_all()]
+        finally:
+            result.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._prepared.clear()
+        self._connection.close()
+
+    def _execute(self, cypher: str, parameters: dict[str, Any]) -> Any:
+        if self._prepare is None:
+            return self._connection.execute(cypher, parameters)
+        key = (cypher, _kind(parameters))
+        statement = self._prepared.get(key) or self._prepare(self._connection, cypher, parameters)
+        result = self._connection.execute(statement, parameters)
+        if len(self._prepared) >= _PREPARED_MAX:
+            self._prepared.clear()
+        self._prepared[key] = statement
+        return result
+
+
+def _kind(value: Any) -> Any:
+    """Return what a statement must be prepared anew for: the type of a value, and those of all that is in it."""
+    if isinstance(value, list | tuple):
+        return list, frozenset(map(_kind, value))
+    if isinstance(value, Mapping):
+        return dict, tuple((name, _kind(one)) for name, one in value.items())
+    return type(value)

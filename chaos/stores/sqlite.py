@@ -337,4 +337,5 @@ class SQLiteStore:
 
     def _pragmas(self, *, read_only: bool) -> tuple[str, ...]:
         common = (f"synchronous={self._synchronous}", "wal_autocheckpoint=0", "mmap_size=0", "foreign_keys=ON")
-        return (*common, "query_only=ON") if read_only else common
+        # A log that was checkpointed is begun anew and keeps its length; cut to this it tells again when it is due.
+        return (*common, "query_only=ON") if read_only else (*common, f"journal_size_limit={self._checkpoint_bytes}")

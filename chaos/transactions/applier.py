@@ -13,6 +13,7 @@ from itertools import islice
 from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
 from chaos.transactions.commit_log import CommitLog, Fenced, RedoRow
+from chaos.transactions.local_site import QuietSite
 from chaos.transactions.secondaries import Secondary
 from chaos.transactions.system import Site
 
@@ -42,6 +43,7 @@ class Applier:
         self.secondary = secondary
         self._log = log
         self._site = site
+        self._quiet = isinstance(site, QuietSite)
         self._certain = False
         self._ceiling: int | None = None
         self._offered: deque[RedoRow] = deque()
@@ -101,6 +103,9 @@ class Applier:
 
     async def _run(self) -> None:
         while not self._closing:
+            with suppress(StoreError):  # `_step` has noted it; to make the policy anew for each step would cost more
+                while not self._closing:
+                    await self._step()
             async for attempt in policies.apply_forever():
                 with attempt:
                     await self._step()
@@ -136,14 +141,17 @@ class Applier:
         self._note(await self.secondary.applied())
 
     async def _apply(self, rows: Sequence[RedoRow]) -> None:
-        for row in rows:
-            await self._site.phase(f"{self.name}.applying", row.token, self.name)
+        await self._tell("applying", rows)
         if await self.secondary.apply(rows):
-            for row in rows:
-                await self._site.phase(f"{self.name}.applied", row.token, self.name)
+            await self._tell("applied", rows)
             self._note(rows[-1].csn)
         else:
             self._certain = False  # the store went back in time: ask it where it is
+
+    async def _tell(self, what: str, rows: Sequence[RedoRow]) -> None:
+        if not self._quiet:
+            for row in rows:
+                await self._site.phase(f"{self.name}.{what}", row.token, self.name)
 
     def _note(self, applied: int) -> None:
         self._log.raise_floor(applied)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Literal
-from uuid import uuid4
 
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
 from chaos.stores import policies
@@ -145,7 +145,7 @@ class Coordinator:
         deadline came when some store was still behind. An exception of the block aborts and passes through.
         Cancellation: the outcome is unknown to the caller then, and `recover` tells it.
         """
-        token = token or uuid4().hex
+        token = token or token_hex(16)
         self._admit(token)
         stores = self._stores
         view = SnapshotView(token, self._desk, self._appliers[0], lambda: self._log.last_csn)
@@ -164,7 +164,9 @@ class Coordinator:
                     attempt = None if read_only else await self._submit(unit, view)
                 outcome = None if attempt is None else await attempt.decided()
                 if isinstance(outcome, Committed) and self._acknowledge == "applied":
-                    await self._caught_up(outcome.csn)
+                    # The graph is the slower one: whoever has waited for it finds Redis done, and is woken once.
+                    await self._appliers[1].wait_for(outcome.csn)
+                    await self._appliers[0].wait_for(outcome.csn)
         except TimeoutError:
             if attempt is None:
                 raise TransactionAborted(token, "the deadline passed before the commit") from None

@@ -42,6 +42,7 @@ class Validation:
         """Compare with `window`, which nobody changes until the batch has ended."""
         self._window = window
         self._batch = Window()
+        self._accepted: list[tuple[Write, ...]] = []
         self._count = 0
 
     def check(self, unit: Transaction) -> Conflict | None:
@@ -51,6 +52,7 @@ class Validation:
             return None  # it has seen nothing, or it is as if it had happened at the moment of its snapshot
         if foot.since < self._window.oldest:
             return Conflict(f"conflict: the snapshot csn={foot.since} is too old to be compared")
+        self._note_accepted()
         found: Read | Write | None
         if unit.isolation == "serializable":
             found = self._window.read_meanwhile(foot.reads, foot.since) or self._batch.read_meanwhile(foot.reads, -1)
@@ -61,8 +63,14 @@ class Validation:
 
     def accept(self, unit: Transaction) -> None:
         """Count `unit` among those before the next one."""
-        self._count += 1
-        self._batch.add(self._count, unit.footprint.writes)
+        self._accepted.append(unit.footprint.writes)
+
+    def _note_accepted(self) -> None:
+        """Make what was accepted comparable; in a batch in which nobody has read anything it is never needed."""
+        for writes in self._accepted:
+            self._count += 1
+            self._batch.add(self._count, writes)
+        self._accepted.clear()
 
 
 def footprint(

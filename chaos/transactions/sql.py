@@ -9,11 +9,11 @@ Whatever else is said is taken for the whole table.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.transactions.granules import Read, Write, point, row, table
+from chaos.transactions.granules import Read, Row, Write, comparable, point, table
 
 Fetch = Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
 
@@ -39,13 +39,17 @@ class NotAllowed(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of a statement. `columns`: names and parameter numbers that tell the row in `single`."""
+    """What is known of a statement.
+
+    columns: names, in lower case, and parameter numbers that tell the row in `single`; place: that table's.
+    """
 
     reads: frozenset[str]
     writes: frozenset[str]
     single: str | None = None
     columns: tuple[tuple[str, int], ...] = ()
     inserts: bool = False
+    place: str = ""
 
     def read_granules(self, parameters: Sequence[Any]) -> tuple[Read, ...]:
         """Return what a reading statement reads."""
@@ -57,7 +61,8 @@ class Plan:
     def write_granules(self, parameters: Sequence[Any]) -> tuple[Write, ...]:
         """Return what a writing statement writes."""
         if self.single is not None:
-            return (row(self.single, {column: parameters[number] for column, number in self.columns}),)
+            known = [(column, parameters[number]) for column, number in self.columns]
+            return (Row(self.place, tuple([(column, comparable(one)) for column, one in known if one is not None])),)
         return tuple(table(name) for name in sorted(self.writes))
 
 
@@ -149,8 +154,9 @@ async def _inserted(found: re.Match[str], whole: Plan, fetch: Fetch) -> Plan:
     for column, value in zip(names, values, strict=False):
         if value == "?":
             numbers.append((column, len(numbers)))
-    return Plan(whole.reads, whole.writes, name, tuple(numbers), inserts=True)
+    return _single(whole, name, numbers, inserts=True)
 
 
-def _single(whole: Plan, name: str, columns: tuple[tuple[str, int], ...]) -> Plan:
-    return Plan(whole.reads, whole.writes, name, columns)
+def _single(whole: Plan, name: str, columns: Iterable[tuple[str, int]], *, inserts: bool = False) -> Plan:
+    named = tuple((column.lower(), number) for column, number in columns)
+    return Plan(whole.reads, whole.writes, name, named, inserts, table(name).place)

@@ -22,7 +22,7 @@ class Tokens:
     def __init__(self) -> None:
         """Nothing is under way, nothing is refused."""
         self._holders: Counter[str] = Counter()
-        self._released = asyncio.Event()
+        self._released: asyncio.Event | None = None
         self._questions: Counter[str] = Counter()
         self._aborted: set[str] = set()
 
@@ -45,8 +45,9 @@ class Tokens:
         self._holders[token] -= 1
         if not self._holders[token]:
             del self._holders[token]
-            self._released.set()
-            self._released = asyncio.Event()
+            if self._released is not None:  # somebody waits; there is a new one for whoever waits next
+                self._released.set()
+                self._released = None
 
     @contextmanager
     def held(self, token: str) -> Iterator[None]:
@@ -65,6 +66,7 @@ class Tokens:
         try:
             async with asyncio.timeout(timeout_s):
                 while token in self._holders:
+                    self._released = self._released or asyncio.Event()
                     await self._released.wait()
         except TimeoutError:
             pass

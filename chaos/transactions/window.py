@@ -23,7 +23,7 @@ class _Place:
         self.last = self.whole = -1
         self.rows: deque[tuple[int, Row]] = deque()
         self.points: dict[tuple[str, str], int] = {}
-        self.shapes: dict[frozenset[str], int] = {}
+        self.shapes: dict[tuple[str, ...], int] = {}
 
     def add(self, csn: int, write: Write) -> None:
         """Note a write."""
@@ -32,8 +32,8 @@ class _Place:
             self.whole = csn
             return
         self.rows.append((csn, write))
-        self.points.update((column, csn) for column in write.columns)
-        self.shapes[frozenset(column for column, _ in write.columns)] = csn
+        self.points.update(dict.fromkeys(write.columns, csn))
+        self.shapes[tuple([column for column, _ in write.columns])] = csn
 
     def forget(self, csn: int) -> None:
         """Drop the rows of `csn`, the oldest that is known."""
@@ -72,18 +72,21 @@ class Window:
         """Begin with nothing written after `oldest`."""
         self.oldest = oldest
         self._commits_max = commits_max
-        self._commits: deque[tuple[int, frozenset[str]]] = deque()
+        self._commits: deque[tuple[int, set[str]]] = deque()
         self._places: dict[str, _Place] = {}
 
     def add(self, csn: int, writes: Sequence[Write]) -> None:
         """Note what `csn` has written; numbers must rise."""
         for write in writes:
-            self._places.setdefault(write.place, _Place()).add(csn, write)
-        self._commits.append((csn, frozenset(write.place for write in writes)))
+            place = self._places.get(write.place)
+            if place is None:
+                place = self._places[write.place] = _Place()
+            place.add(csn, write)
+        self._commits.append((csn, {write.place for write in writes}))
         while len(self._commits) > self._commits_max:
             self.oldest, places = self._commits.popleft()
-            for place in places:
-                self._places[place].forget(self.oldest)
+            for name in places:
+                self._places[name].forget(self.oldest)
 
     def read_meanwhile(self, reads: Iterable[Read], csn: int) -> Read | None:
         """Return one of `reads` that somebody may have written to after `csn`; None when there is none."""

@@ -183,6 +183,16 @@ async def test_the_writer_checkpoints_when_the_log_has_grown(store: SQLiteStore,
     assert (tmp_path / "main.db").stat().st_size > before
 
 
+async def test_a_log_that_was_checkpointed_is_not_due_again_before_it_has_grown_anew(store: SQLiteStore) -> None:
+    """SQLite begins the log anew and keeps its file, whose size would say for ever that it is due."""
+    await put(store, "INSERT INTO t VALUES (1, zeroblob(200000))")
+    assert await store.checkpoint_if_due() is True
+    await put(store, "INSERT INTO t(x) VALUES (2)")
+    assert await store.checkpoint_if_due() is False
+    await put(store, "INSERT INTO t VALUES (3, zeroblob(200000))")
+    assert await store.checkpoint_if_due() is True
+
+
 async def test_closing_ends_every_thread(tmp_path: Path) -> None:
     """Each connection has a thread that would keep the process from ending; close ends them all."""
     threads = set(threading.enumerate())

@@ -97,7 +97,7 @@ class Gap:
 
 @pytest.mark.parametrize(("engine", "sizes"), [("kuzu", [4, 1, 5]), ("ladybug", [10])])
 async def test_what_deletes_is_alone_under_kuzu(engine: str, sizes: list[int]) -> None:
-    """kuzu forgets to delete what the same transaction has created; see experiments/findings/kuzu_delete_created.py."""
+    """Kuzu forgets to delete what the same transaction has created; see experiments/findings/kuzu_delete_created.py."""
     log: Any = Log(10, {2: "CREATE (:Deleted {id: 1})", 5: "MATCH (n:Node) DETACH DELETE n"})
     store: Any = Store()
     store.engine = engine
