@@ -29,7 +29,9 @@ AROUND = {arm: tuple(step for step in steps if step in (*COMMIT, *SECONDARIES)) 
 
 IN_RECOVERY = ("recovering", "redis.rebuilding", "redis.rebuilt", "graph.rebuilding", "graph.rebuilt", "recovered")
 CLIENTS = (1, 16)
-RATE = {1: 30, 16: 40}
+RATE = {1: 20, 16: 24}
+"""Transactions a second: so few that a rebuilding is short, and a stall makes all sixteen clients wait all the same."""
+
 APART = 8
 """Transactions in every store between the end of a fault and the next one."""
 
