@@ -4,7 +4,7 @@ Its files are removed, so nothing of its own can help. The coordinator holds eve
 again; a system that keeps the truth in Redis alone, which is the control, has lost what it told its clients.
 """
 
-from chaos import Experiment, Guards, KnownFailure, Recovery, checks, faults, stores, systems, when, workload
+from chaos import Experiment, Guards, KnownFailure, Limits, Recovery, checks, faults, stores, systems, when, workload
 
 STORES = (stores.SQLite(), stores.Redis(appendfsync="always"), stores.Graph())
 LOSS = faults.LoseData("redis")
@@ -17,19 +17,20 @@ EXPERIMENTS = (
         hypothesis="A Redis server that comes back with nothing holds every committed transaction once, 10 s later.",
         tags=("process", "redis"),
         stores=STORES,
-        workload=workload.Transfers(accounts=16, clients=6, rate=60, seconds=12, deadline="400ms"),
+        workload=workload.Transfers(accounts=16, clients=6, rate=60, seconds=6, deadline="400ms"),
         schedule=(
             # Committed in SQLite, and about to be sent: the server that it is sent to is another, empty one.
-            when.phase("redis.applying", nth=60).do(LOSS).heal(after="700ms"),
+            when.next("redis.applying", after=20).do(LOSS).heal(after="700ms"),
             # Acknowledged by everybody, and gone: there is no request on the way that could tell of it.
-            when.at("4s").do(LOSS).heal(after="1s"),
+            when.next("acknowledged", after=20).do(LOSS).heal(after="1s"),
             # The coordinator dies with it, so nobody remembers anything but what SQLite holds.
-            when.phase("redis.applied", nth=300).do(faults.Kill("worker"), LOSS).heal(after="700ms"),
+            when.next("redis.applied", after=20).do(faults.Kill("worker"), LOSS).heal(after="700ms"),
             # Lost once more in the middle of being filled.
-            when.at("9s").do(LOSS).heal(after="500ms"),
-            when.phase("redis.rebuilding", nth=4).do(LOSS).heal(after="500ms"),
+            when.next("graph.applied", after=20).do(LOSS).heal(after="500ms"),
+            when.next("redis.rebuilding").do(LOSS).heal(after="500ms"),
         ),
         guards=GUARDS,
+        limits=Limits(wall="180s", overtime="90s"),
     ),
     Experiment(
         id="redis-data-loss-alone",

@@ -109,7 +109,12 @@ class EmbeddedEnvironment:
             runs = self._server.child is not None and self._server.child.status is None
             if runs or self._hold_down:
                 return
-            child = await self._server.start()
+            try:
+                child = await self._server.start()
+            except EnvironmentUnavailable:
+                if self._hold_down:
+                    return  # another fault has killed it meanwhile, and will have it started again
+                raise
             self._register(child)
             self._on_server("server_started", child.pid)
 

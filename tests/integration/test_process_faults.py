@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from chaos.backends.embedded import EmbeddedEnvironment
 
 pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -63,3 +68,34 @@ def test_lost_data_are_lost_and_filled_again(chaos_command) -> None:
     assert evidence["bytes_lost"] > 0
     assert [entry for entry in done.history() if entry["f"] == "redis.rebuilt"]
     assert [entry for entry in done.history() if entry["f"] == "server_started"]
+
+
+async def test_a_server_that_another_fault_kills_while_it_starts_is_left_to_that_fault(tmp_path: Path) -> None:
+    """The first heal has done its part; the second one has the server started again."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "logs").mkdir()
+    place = EmbeddedEnvironment(
+        tmp_path / "data",
+        tmp_path / "logs",
+        redis={},
+        shim_environment={},
+        on_child=lambda _: None,
+        on_server=lambda *_: None,
+    )
+    await place.start()
+    try:
+        first = await place.signal_redis(signal.SIGKILL)
+        assert await place.redis_gone(first, 5.0)
+        heal = asyncio.create_task(place.revive_redis())
+        async with asyncio.timeout(5):
+            while (child := place.shimmed()) is None or child.pid == first:
+                await asyncio.sleep(0)
+        second = await place.signal_redis(signal.SIGKILL)
+        await heal
+        assert await place.redis_gone(second, 5.0)
+        await place.revive_redis()
+        child = place.shimmed()
+        assert child is not None
+        assert child.status is None
+    finally:
+        assert await place.stop() == []
