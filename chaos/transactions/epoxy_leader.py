@@ -19,7 +19,7 @@ from chaos.transactions.shipper import Shipper, ShipRefused
 from chaos.transactions.system import Site
 from chaos.transactions.tokens import Tokens
 
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 """How long a batch waits for a store that is being settled or filled; its transactions have deadlines besides."""
 
 
