@@ -101,7 +101,7 @@ EXPERIMENTS = (
         workload=workload.Counters(keys=16, clients=1, rate=20, seconds=8, deadline="5s"),
         guards=AWAY,  # the only client waits for the answer of the one that was paused
         schedule=(
-            when.phase("queued", nth=15).do(faults.Supplant()).heal(at=when.phase("recovered", nth=1)),
+            when.phase("buffered", nth=15).do(faults.Supplant()).heal(at=when.phase("recovered", nth=1)),
             when.phase("sqlite.committed", nth=40).do(faults.Supplant()).heal(at=when.phase("recovered", nth=2)),
         ),
     ),

@@ -64,14 +64,18 @@ def _take(series: Series, operation: Operation) -> None:
 
 
 def _spans(operation: Operation) -> Iterator[tuple[str, str, int, int]]:
-    """Yield store, name, beginning and length of each span; of repeated attempts the last beginning counts."""
+    """Yield store, name, beginning and length of each span; of repeated attempts the last beginning counts.
+
+    What ended before it began is no span: a store that has a transaction before its commit does not lag behind it.
+    """
     for store, name, first, last in SPANS:
         begun_ns = None
         for step in operation.steps:
             if step.f == first:
                 begun_ns = step.time_ns
-            elif step.f == last and begun_ns is not None:
-                yield store, name, begun_ns, step.time_ns - begun_ns
+            elif step.f == last:
+                if begun_ns is not None:
+                    yield store, name, begun_ns, step.time_ns - begun_ns
                 break
 
 

@@ -17,8 +17,6 @@ from chaos.transactions.shipper import ShipRefused
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
 
-_READY_S = 1.0
-
 
 class EpoxyGraph(GraphSecondary):
     """One transaction for each batch, committed before SQLite's."""
@@ -33,14 +31,10 @@ class EpoxyGraph(GraphSecondary):
         """Take back what was never committed, and return where the graph is. Raises StoreError."""
         if self._undecided:
             await self._site.phase("graph.purging", None, self.name)
-            await self._purge()
+            await self.store.renew()  # whoever serves next was filled from the log
             self._undecided = False
             await self._site.phase("graph.purged", None, self.name)
         return await super().applied()
-
-    async def _purge(self) -> None:
-        await self.store.renew()
-        await self.store.wait_ready(_READY_S)
 
     async def ship(self, rows: Sequence[RedoRow], horizon: int) -> None:
         """Commit a batch in the graph. Raises ShipRefused when the engine will never take it, and StoreError.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from chaos.errors import StoreError, StoreUnavailable
+from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
 from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.attempt import Attempt
 from chaos.transactions.commit_log import BatchLost, CommitLog, RedoRow
@@ -19,16 +19,12 @@ from chaos.transactions.shipper import Shipper, ShipRefused
 from chaos.transactions.system import Site
 from chaos.transactions.tokens import Tokens
 
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 """How long a batch waits for a store that is being settled or filled; its transactions have deadlines besides."""
 
 
 _CAREFUL = 64
 """Batches after a failed one that are shipped to one store after the other, since the next failure may be near."""
-
-
-class _ShipFailed(StoreUnavailable):
-    """A store has not taken a batch, so SQLite has not committed it; what the store may have is taken back."""
 
 
 class EpoxyLeader(Leader):
@@ -65,14 +61,11 @@ class EpoxyLeader(Leader):
     async def _write(self, batch: list[Attempt]) -> list[RedoRow] | None:
         try:
             return await super()._write(batch)
-        except BatchLost:
-            self._take_back_hand(batch)
-            raise
-        except ShipRefused as error:
-            self._take_back_hand(batch)
-            raise BatchLost(error.store, _words(error)) from error
-        except _ShipFailed:
-            self._take_back_hand(batch)
+        except StoreUnavailable as error:  # SQLite has rolled back for certain, so they count as not handed over again
+            for attempt in batch:
+                attempt.handed_over = False
+            if isinstance(error, ShipRefused):
+                raise BatchLost(error.store, _words(error)) from error
             raise
 
     async def _before_commit(self, going: Sequence[Attempt], rows: Sequence[RedoRow]) -> bool:
@@ -89,8 +82,8 @@ class EpoxyLeader(Leader):
         failures = await (self._ship_in_turn(rows) if self._careful else self._ship_at_once(rows))
         self._careful = _CAREFUL if failures else max(0, self._careful - 1)
         for error in sorted(failures, key=lambda error: not isinstance(error, ShipRefused)):
-            if isinstance(error, StoreError) and not isinstance(error, ShipRefused):
-                raise _ShipFailed(error.store, _words(error)) from error
+            if isinstance(error, StoreInDoubt):  # the store is; the batch is not, since SQLite will not commit it
+                raise StoreUnavailable(error.store, _words(error)) from error
             raise error
         return True
 
@@ -111,12 +104,6 @@ class EpoxyLeader(Leader):
 
     async def _after_commit(self, rows: Sequence[RedoRow]) -> None:
         """Do nothing: that was done while the stores were still held."""
-
-    @staticmethod
-    def _take_back_hand(batch: Sequence[Attempt]) -> None:
-        """Let attempts count as not handed over again: SQLite has rolled back, and they certainly never happen."""
-        for attempt in batch:
-            attempt.handed_over = False
 
     async def _hold_stores(self) -> None:
         """Lock both stores, each known to be at the end of the log. Raises StoreUnavailable when one stays away."""

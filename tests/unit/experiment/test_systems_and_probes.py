@@ -17,6 +17,7 @@ def test_own_systems_are_named_by_their_file(tmp_path: Path) -> None:
 def test_systems_of_the_package_are_modules() -> None:
     """Ours and the naive one are loaded by module name, wherever the experiment is."""
     assert systems.Redo().location(Path("a.py")) == "chaos.transactions.redo:RedoSystem"
+    assert systems.Epoxy().location(Path("a.py")) == "chaos.transactions.epoxy:EpoxySystem"
     assert systems.Naive().location(Path("a.py")) == "chaos.transactions.naive:NaiveSystem"
 
 

@@ -67,6 +67,28 @@ def test_times_come_from_the_history(tmp_path: Path) -> None:
     assert len(types) == len(set(types))
 
 
+def test_a_store_that_had_it_before_the_commit_does_not_lag(tmp_path: Path) -> None:
+    """Applied before the commit, and again when the server was filled anew: neither is a lag behind the commit."""
+    history = history_of(
+        tmp_path,
+        [
+            (10, "invoke", "transact", "t0", {"mark": "m"}),
+            (11, "step", "redis.applying", "t0", {"store": "redis", "syncs": None}),
+            (12, "step", "redis.applied", "t0", {"store": "redis", "syncs": None}),
+            (13, "step", "sqlite.committing", "t0", {"store": "sqlite", "syncs": None}),
+            (15, "step", "sqlite.committed", "t0", {"store": "sqlite", "syncs": None}),
+            (16, "ok", "transact", "t0", {"csn": 1, "applied": True}),
+            (90, "step", "redis.applied", "t0", {"store": "redis", "syncs": None}),
+        ],
+    )
+    operations = measure(history)["operations"]  # type: ignore[arg-type]
+    assert {(one["store"], one["operation"]) for one in operations} == {
+        ("all", "transact"),
+        ("redis", "apply"),
+        ("sqlite", "commit"),
+    }
+
+
 def test_an_empty_history_measures_nothing(tmp_path: Path) -> None:
     """Nothing was done, nothing is told, and the text file is still one."""
     HistoryWriter(tmp_path / "history.jsonl").close()
