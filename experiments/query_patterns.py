@@ -22,6 +22,7 @@ EXPERIMENTS = (
             when.at("2500ms").do(faults.Partition("redis")).heal(after="1s"),
             when.phase("sqlite.committed", nth=240).do(faults.Kill("worker")),
         ),
+        guards=Guards(before=1, during=0, after=1),  # whoever waits for Redis may wait until it is back
         checks=(*checks.standard(), checks.Invariants()),
     ),
     Experiment(
