@@ -108,6 +108,14 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests of containers in one worker where several run side by side: images and stacks are made once."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent / "docker"):
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail where CHAOS_REQUIRE says so, a test whose requirement is absent; skip deep ones by default."""
     if item.get_closest_marker("deep") and not os.environ.get("CHAOS_DEEP"):
