@@ -40,14 +40,15 @@ def test_the_catalogue_has_every_cell() -> None:
         for name, row in catalogue.FAULTS.items():
             for clients in (1, 16):
                 rules = by_id[f"{arm}-{name}-{clients}"].schedule
-                assert [rule.trigger.name for rule in rules] == [
-                    step for step in catalogue.STEPS[arm] if step in (row.steps or catalogue.STEPS[arm])
-                ]
+                assert [rule.trigger.name for rule in rules] == list(catalogue.steps_of(arm, row))
+                assert len(rules) >= 5
                 assert all(rule.faults == (row.fault,) for rule in rules)
             assert row.in_recovery in (catalogue.IN_RECOVERY, catalogue.IN_RECOVERY[1:])
             crashed = by_id[f"{arm}-{name}-in-recovery-16"].schedule
             assert [rule.trigger.name for rule in crashed[1::2]] == list(row.in_recovery)
-        for pair in catalogue.PAIRS:
+        pairs = [names for names in catalogue.PAIRS if catalogue.can_land(arm, names)]
+        assert len(pairs) >= 10
+        for pair in pairs:
             rules = by_id[f"{arm}-{'-and-'.join(pair)}-16"].schedule
             assert [rule.trigger.name for rule in rules] == list(catalogue.AROUND[arm])
             assert len(rules) == 6
