@@ -5,7 +5,7 @@ log and syncs it; the graph engine does the same. This file has a part of all ca
 every one.
 """
 
-from chaos import Experiment, Limits, faults, stores, when, workload
+from chaos import Experiment, Guards, Limits, faults, stores, when, workload
 
 APART = 8
 """Transactions between two kills, so that each one meets a system that is well."""
@@ -33,6 +33,8 @@ def experiment(name: str, kills: tuple[tuple[str, int, bool], ...]) -> Experimen
             .heal(at=when.phase("acknowledged", nth=APART * number + 4))
             for number, (store, call, after) in enumerate(kills, start=1)
         ),
+        # A kill is a moment, and where recoveries overlap nobody may be acknowledged until the next one.
+        guards=Guards(before=1, during=0, after=1),
         limits=Limits(wall=f"{60 + 5 * len(kills)}s"),
     )
 
