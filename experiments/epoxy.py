@@ -51,10 +51,7 @@ EXPERIMENTS = (
         stores=STORES,
         workload=workload.Transfers(accounts=16, clients=4, rate=80, seconds=18, deadline="2s"),
         schedule=(
-            *(
-                when.phase(phase, nth=8 * number).do(faults.Kill("worker"))
-                for number, phase in enumerate(PHASES, start=1)
-            ),
+            *(when.next(phase, after=8).do(faults.Kill("worker")) for phase in PHASES),
             when.phase("redis.purging", nth=1).do(faults.Kill("worker")),
             when.phase("redis.purged", nth=2).do(faults.Kill("worker")),
         ),

@@ -148,14 +148,33 @@ static bool append_within(struct control *control, struct parts *parts)
     return whole;
 }
 
+/* Claim the next `size` bytes of the log, so that a handler's records go behind them; return the place behind. 0: handlers
+ * came on both sides of the claim, and one has written behind a place that was the wrong one by then. */
+static uint64_t claim(struct control *control, uint64_t size)
+{
+    for (;;) {
+        const uint64_t at = atomic_load(&control->log_bytes);
+        atomic_store(&control->log_behind, at + size);
+        if (atomic_load(&control->log_bytes) == at) {
+            return at + size;
+        }
+        if (atomic_load(&control->log_behind) != at + size) {
+            return 0;
+        }
+    }
+}
+
 /* Put a record at the end of the log, and make it count; false when there is no room. */
 static bool append(struct control *control, struct parts *parts)
 {
     const char *bytes;
     uint64_t size;
-    uint64_t at = atomic_load(&control->log_bytes);
-    const uint64_t end = at + parts->header->total_bytes;
-    atomic_store(&control->log_behind, end);
+    const uint64_t end = claim(control, parts->header->total_bytes);
+    uint64_t at = end - parts->header->total_bytes;
+    if (end == 0) {
+        atomic_store(&control->log_behind, 0);
+        return false;
+    }
     while (next(parts, &bytes, &size)) {
         if (!put(control, &at, bytes, size)) {
             atomic_store(&control->log_behind, 0);
