@@ -2,17 +2,20 @@
 
 A test marked `requires("docker")` is skipped, with the way to get it, where that is absent. When CHAOS_REQUIRE
 names it (comma-separated), the skip becomes a failure, so that a CI cannot lose tests in silence. What would make the
-suite longer than a coffee is marked `deep` and runs with CHAOS_DEEP=1.
+suite longer than a coffee is marked `deep` and runs with CHAOS_DEEP=1. What any run on this machine would disturb, such
+as leftovers that each run looks for and removes, is marked `alone`: no other worker has a test under way meanwhile.
 """
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent / "docker"):
             item.add_marker(pytest.mark.xdist_group("docker"))
+
+
+@contextmanager
+def _turn(folder: Path, *, alone: bool) -> Generator[None]:
+    """Hold one of the many turns, or the only one, of the workers that share `folder`.
+
+    flock(2) is not fair: the door, which whoever wants to be alone keeps shut while it waits, is what lets it in.
+    """
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        fcntl.flock(door, kind)
+        fcntl.flock(room, kind)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give each test its turn among those of all workers of this checkout; the wait is not the test's time."""
+    folder = item.config.cache.mkdir("turns")
+    with _turn(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

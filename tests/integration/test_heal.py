@@ -24,6 +24,9 @@ from chaos.backends.toxiproxy_server import ToxiproxyServer, find_toxiproxy
 from chaos.runner.folder import STACK_FILE
 from chaos.runner.leftovers import clear, find, remove
 
+pytestmark = pytest.mark.alone
+"""Each run on this machine looks for what dead ones left, and would find what these tests leave."""
+
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(120)"]
 UPSTREAM = "127.0.0.1:9"
 RUN = "20260301T101500.000Z-s7"
