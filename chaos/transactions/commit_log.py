@@ -151,12 +151,14 @@ class CommitLog:
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,
     ) -> list[Result]:
         """Write data, commit rows and redo rows into the open `transaction`, in one hop; the caller commits.
 
         A unit that `validation` objects to is left out; one whose rows are not allowed is undone alone. Raises
         Fenced, and StoreUnavailable when nothing of the batch is left (BatchLost: a statement is to blame). begin:
-        whether the transaction is still to be begun.
+        whether the transaction is still to be begun. commit: whether COMMIT may follow in the same hop, see
+        `WriteTransaction.run`.
         """
         entries = [(unit, write_set(unit)) for unit in units]
 
@@ -165,7 +167,7 @@ class CommitLog:
                 connection.execute("BEGIN IMMEDIATE")
             return self._append(connection, entries, validation)
 
-        return await transaction.run(work)
+        return await transaction.run(work, commit_if=_has_rows if commit else None)
 
     def _append(
         self,
@@ -336,6 +338,10 @@ def _append_one(
     if validation is not None:
         validation.accept(unit)
     return row
+
+
+def _has_rows(results: Sequence[Result]) -> bool:
+    return any(isinstance(one, RedoRow) for one in results)
 
 
 def write_set(unit: Transaction) -> WriteSet:

@@ -148,7 +148,7 @@ class Coordinator:
         token = token or token_hex(16)
         self._admit(token)
         stores = self._stores
-        view = SnapshotView(token, self._desk, self._appliers[0], lambda: self._log.last_csn)
+        view = SnapshotView(token, self._desk, self._appliers[0], self._log)
         unit = Transaction(
             token, stores.sqlite, stores.redis, stores.graph, view=view, isolation=isolation, read_only=read_only
         )
@@ -183,6 +183,7 @@ class Coordinator:
             raise
         finally:
             view.close()
+            unit.end()
         await self._finish(unit, attempt)
 
     async def _submit(self, unit: Transaction, view: SnapshotView) -> Attempt:

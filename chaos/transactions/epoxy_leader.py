@@ -30,6 +30,8 @@ _CAREFUL = 64
 class EpoxyLeader(Leader):
     """Commits what both other stores have taken, and nothing else."""
 
+    _commits_at_once = False
+
     def __init__(
         self, sqlite: SQLiteStore, log: CommitLog, shippers: Sequence[Shipper], tokens: Tokens, site: Site
     ) -> None:

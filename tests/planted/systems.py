@@ -52,6 +52,7 @@ class _PurgingLog(CommitLog):
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,  # never with what is appended: more follows
     ) -> list[Result]:
         results = await super().append(transaction, units, validation, begin=begin)
         await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
@@ -127,6 +128,7 @@ class _EarlyLog(CommitLog):
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,  # never with what is appended: more follows
     ) -> list[Result]:
         results = await super().append(transaction, units, validation, begin=begin)
         rows = [result for result in results if isinstance(result, RedoRow)]
