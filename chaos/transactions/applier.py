@@ -12,8 +12,9 @@ from itertools import islice
 
 from chaos.errors import ChaosError, StoreError
 from chaos.stores import policies
-from chaos.transactions.commit_log import CommitLog, Fenced, RedoRow
+from chaos.transactions.commit_log import CommitLog, Fenced
 from chaos.transactions.local_site import QuietSite
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.secondaries import Secondary
 from chaos.transactions.system import Site
 

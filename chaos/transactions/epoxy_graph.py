@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from chaos.errors import StoreError, StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.graph_terms import GraphRejected
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.graph_secondary import GraphSecondary
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.shipper import ShipRefused
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis

@@ -45,6 +45,10 @@ class Validation:
         self._accepted: list[tuple[Write, ...]] = []
         self._count = 0
 
+    def anew(self) -> Validation:
+        """Return one for the same batch from its beginning."""
+        return Validation(self._window)
+
     def check(self, unit: Transaction) -> Conflict | None:
         """Return why `unit` must not commit now. To be called once for each, in the order of their numbers."""
         foot = unit.footprint

@@ -19,7 +19,8 @@ from chaos.errors import ChaosError, StoreError, StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.graph_files import Base, Plan
 from chaos.stores.graph_terms import Ask, GraphRejected, GraphState, Told, blames_the_statement, to_tell
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.secondaries import BATCH_MAX
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis

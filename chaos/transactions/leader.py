@@ -18,9 +18,10 @@ from chaos.stores import policies
 from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.applier import Applier
 from chaos.transactions.attempt import Attempt
-from chaos.transactions.commit_log import AlreadyCommitted, BatchLost, CommitLog, Fenced, RedoRow, Result
+from chaos.transactions.commit_log import CommitLog, Fenced
 from chaos.transactions.footprint import Conflict, Validation
 from chaos.transactions.local_site import QuietSite
+from chaos.transactions.rows import AlreadyCommitted, BatchLost, RedoRow, Result
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Site
 from chaos.transactions.tokens import Tokens
 from chaos.transactions.window import Window

@@ -15,7 +15,8 @@ import msgspec
 from chaos.errors import StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 from chaos.transactions import redis_base, redis_snapshot
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
 

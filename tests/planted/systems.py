@@ -22,10 +22,11 @@ import msgspec
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import WriteTransaction
-from chaos.transactions.commit_log import CommitLog, RedoRow, Result
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.footprint import Validation
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
+from chaos.transactions.rows import RedoRow, Result
 from chaos.transactions.secondaries import APPLIED_KEY, APPLY_UNCHECKED, RedisSecondary
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Site
 from chaos.transactions.unit import Transaction
