@@ -9,9 +9,9 @@ for what that promises and what it does not.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from typing import Literal
 
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
@@ -145,7 +145,7 @@ class Coordinator:
         deadline came when some store was still behind. An exception of the block aborts and passes through.
         Cancellation: the outcome is unknown to the caller then, and `recover` tells it.
         """
-        token = token or token_hex(16)
+        token = token or os.urandom(16).hex()
         self._admit(token)
         stores = self._stores
         view = SnapshotView(token, self._desk, self._appliers[0], self._log)
@@ -155,13 +155,16 @@ class Coordinator:
         attempt: Attempt | None = None
         try:
             async with asyncio.timeout(deadline_s):
-                with self._tokens.held(token):  # no await lies before this, so a `recover` asked later knows of it
+                self._tokens.hold(token)  # nothing was waited for before this, so a `recover` asked later knows of it
+                try:
                     if not read_only:
                         await self._wait_for_room(token)
                     await self._site.phase("begin", token)
                     yield unit
                     await self._site.phase("buffered", token)
                     attempt = None if read_only else await self._submit(unit, view)
+                finally:
+                    self._tokens.release(token)
                 outcome = None if attempt is None else await attempt.decided()
                 if isinstance(outcome, Committed) and self._acknowledge == "applied":
                     # The graph is the slower one: whoever has waited for it finds Redis done, and is woken once.
@@ -230,7 +233,7 @@ class Coordinator:
     async def _wait_for_room(self, token: str) -> None:
         """Hold a transaction back while a store is far behind. Raises TransactionAborted when it comes no nearer."""
         for applier in self._appliers:
-            while self._lag(applier) > LAG_MAX:
+            while self._log.last_csn - applier.applied > LAG_MAX:
                 try:
                     async with asyncio.timeout(_PROGRESS_S):
                         await applier.wait_for(applier.applied + 1)

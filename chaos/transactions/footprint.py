@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from chaos.errors import ChaosError
 from chaos.transactions.granules import Read, Write
@@ -21,8 +22,7 @@ class Conflict(ChaosError):
     """Somebody who committed first wrote what this transaction depends on. It may be tried again."""
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(msgspec.Struct, frozen=True):
     """What was seen and what will change.
 
     reads: all that was seen, as of `since` (None: nothing). overwrites: those of the writes that replace what is
@@ -33,6 +33,9 @@ class Footprint:
     reads: frozenset[Read] = frozenset()
     writes: tuple[Write, ...] = ()
     overwrites: tuple[Write, ...] = ()
+
+
+NOTHING = Footprint()
 
 
 class Validation:

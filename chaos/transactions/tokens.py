@@ -51,15 +51,6 @@ class Tokens:
                 self._released.set()
                 self._released = None
 
-    @contextmanager
-    def held(self, token: str) -> Iterator[None]:
-        """Hold `token` inside the block."""
-        self.hold(token)
-        try:
-            yield
-        finally:
-            self.release(token)
-
     async def idle(self, token: str, timeout_s: float) -> bool:
         """Wait until nothing holds `token`; False when that takes longer than `timeout_s`. Safe to cancel.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
-from chaos.transactions.footprint import Footprint
+from chaos.transactions.footprint import NOTHING, Footprint
 from chaos.transactions.granules import Read, Write
 from chaos.transactions.sql import demand_reading, demand_writing
 from chaos.workload.base import Statement
@@ -117,6 +117,8 @@ class TransactionEnded(RuntimeError):
 class _Handle:
     """What the three have in common: whose they are, and whether they may write."""
 
+    __slots__ = ("_of",)
+
     def __init__(self, unit: Transaction) -> None:
         self._of: Transaction | None = unit
 
@@ -138,6 +140,8 @@ class _Handle:
 
 class SQLiteHandle(_Handle):
     """SQLite inside a transaction."""
+
+    __slots__ = ("declared", "writes")
 
     def __init__(self, unit: Transaction) -> None:
         """Buffer writes in `writes`; `declared` has what some of them are said to write, by their place."""
@@ -173,6 +177,8 @@ class SQLiteHandle(_Handle):
 
 class RedisHandle(_Handle):
     """Redis inside a transaction."""
+
+    __slots__ = ("writes",)
 
     def __init__(self, unit: Transaction) -> None:
         """Buffer writes in `writes`."""
@@ -212,6 +218,8 @@ class RedisHandle(_Handle):
 
 class GraphHandle(_Handle):
     """The graph inside a transaction."""
+
+    __slots__ = ("writes",)
 
     def __init__(self, unit: Transaction) -> None:
         """Buffer writes in `writes`."""
@@ -261,7 +269,7 @@ class Transaction:
         self.sqlite = SQLiteHandle(self)
         self.redis = RedisHandle(self)
         self.graph = GraphHandle(self)
-        self.footprint = Footprint()
+        self.footprint: Footprint = NOTHING
         self.csn: int | None = None
         self.applied = False
 
