@@ -33,7 +33,8 @@ from chaos.transactions.view import Desk, RedisReading, SnapshotView
 Acknowledge = Literal["applied", "durable"]
 
 LAG_MAX = 256
-_PROGRESS_S = 0.5
+"""Transactions that a store may be behind; those that come then wait for it, until their deadline."""
+
 _OPEN_S = 5.0
 _RECOVERY_S = 2.0
 _CLOSE_S = 1.0
@@ -172,7 +173,7 @@ class Coordinator:
                     await self._appliers[0].wait_for(outcome.csn)
         except TimeoutError:
             if attempt is None:
-                raise TransactionAborted(token, "the deadline passed before the commit") from None
+                raise TransactionAborted(token, self._why_late()) from None
             attempt.abandon("the deadline passed before the commit")
         except ApplierDied as error:
             if attempt is None:  # a read waited for it
@@ -208,7 +209,7 @@ class Coordinator:
         await self._stores.close()
 
     def _admit(self, token: str) -> None:
-        """Refuse work that could only pile up, and tokens that `Tokens.admit` refuses. Raises TransactionError."""
+        """Refuse what cannot be done, and tokens that `Tokens.admit` refuses. Raises TransactionError."""
         if self._closed_to_work is not None:
             raise TransactionAborted(token, self._closed_to_work)
         if self._leader.stopped is not None:
@@ -219,26 +220,26 @@ class Coordinator:
         for applier in self._appliers:
             if applier.died is not None:
                 raise TransactionAborted(token, str(applier.died))
-            if applier.trouble is not None and self._lag(applier) > LAG_MAX:
-                raise TransactionAborted(token, self._behind(applier))
 
     def _lag(self, applier: Applier) -> int:
         return self._log.last_csn - applier.applied
 
-    def _behind(self, applier: Applier) -> str:
-        return (
-            f"{applier.name} is {self._lag(applier)} transactions behind: {applier.trouble or 'it makes no progress'}"
-        )
+    def _why_late(self) -> str:
+        """Say why a transaction was not committed by its deadline."""
+        for applier in self._appliers:
+            if (lag := self._lag(applier)) > LAG_MAX:
+                why = applier.trouble or "it makes no progress"
+                return f"the deadline passed; {applier.name} is {lag} transactions behind: {why}"
+        return "the deadline passed before the commit"
 
     async def _wait_for_room(self, token: str) -> None:
-        """Hold a transaction back while a store is far behind. Raises TransactionAborted when it comes no nearer."""
+        """Hold a transaction back while a store is far behind. Raises TransactionAborted when its applier has died."""
         for applier in self._appliers:
-            while self._log.last_csn - applier.applied > LAG_MAX:
+            while self._lag(applier) > LAG_MAX:
                 try:
-                    async with asyncio.timeout(_PROGRESS_S):
-                        await applier.wait_for(applier.applied + 1)
-                except (TimeoutError, ApplierDied):
-                    raise TransactionAborted(token, self._behind(applier)) from None
+                    await applier.wait_for(applier.applied + 1)
+                except ApplierDied as error:
+                    raise TransactionAborted(token, str(error)) from error
 
     async def _finish(self, unit: Transaction, attempt: Attempt | None) -> None:
         """Turn the outcome into an exception, or note it in `unit`."""
