@@ -11,16 +11,24 @@ from chaos.stores.redis import RedisStore, Script
 
 EMPTY = Script(
     """
+if tonumber(redis.call('GET', 'chaos:~filling') or '0') > tonumber(ARGV[1]) then return 'late' end
 for _, key in ipairs(redis.call('KEYS', '*')) do
   if key ~= 'chaos:owner' and key ~= 'chaos:before' then redis.call('DEL', key) end
 end
+redis.call('SET', 'chaos:~filling', ARGV[1])
 return 'empty'
 """
 )
-"""Takes all keys away but the two of whoever lends the database to a run (`chaos.backends.docker.database`)."""
+"""Begins the filling number ARGV[1]: takes all keys away but the two of whoever lends the database to a run
+(`chaos.backends.docker.database`). What an earlier filling has sent, and the network delivers later, is refused.
+"""
+
+UNLESS_LATE = "if redis.call('GET', 'chaos:~filling') ~= ARGV[%d] then return 'late' end\n"
+"""The beginning of a script that belongs to a filling; %d is the argument that has its number."""
 
 PART = Script(
-    """
+    UNLESS_LATE % 2
+    + """
 for _, command in ipairs(cjson.decode(ARGV[1])) do redis.call(unpack(command)) end
 return 'part'
 """

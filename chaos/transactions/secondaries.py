@@ -6,6 +6,7 @@ repeated or late request is seen to be one, and a store that lost its tail tells
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
@@ -78,7 +79,8 @@ return outcome
 
 APPLY = Script(_BEGIN + _CHECK + _END)
 APPLY_UNCHECKED = Script(_BEGIN + _NO_CHECK + _END)
-_SEED = Script("if redis.call('EXISTS', KEYS[1]) == 1 then return 'already' end\n" + _BEGIN + _NO_CHECK + _END)
+_LAST_PART = Script(redis_base.UNLESS_LATE % 3 + _BEGIN + _NO_CHECK + _END)
+_FILLINGS_MAX = 1_000_000
 
 OpenSnapshots = Callable[[], Collection[int]]
 
@@ -140,6 +142,7 @@ class RedisSecondary:
         self._trusted: str | None = None
         self._next_base: int | None = None
         self._collected = False
+        self._fillings = itertools.count(1)
         self.snapshots: OpenSnapshots = tuple
         """Tells the numbers of the snapshots that are open; set by whoever opens them."""
 
@@ -200,13 +203,18 @@ class RedisSecondary:
 
     async def _refill(self, csn: int, commands: Sequence[list[str]]) -> None:
         """Take away all that is there, run `commands`, and set the number to `csn` in the last step."""
-        await self.store.evaluate(redis_base.EMPTY, (APPLIED_KEY,), ())
+        order = str(self.log.epoch * _FILLINGS_MAX + next(self._fillings))
+        await self._fill_with(redis_base.EMPTY, order)
         for part, final in redis_base.parts(commands):
             if final:
                 rows = _json([[str(csn), "0", _FIRST_ROWS, part]])
-                await self.store.evaluate(APPLY_UNCHECKED, (APPLIED_KEY, REFUSED_KEY), (rows,))
+                await self._fill_with(_LAST_PART, rows, "[]", order)
             else:
-                await self.store.evaluate(redis_base.PART, (APPLIED_KEY,), (_json(part),))
+                await self._fill_with(redis_base.PART, _json(part), order)
+
+    async def _fill_with(self, script: Script, *arguments: str) -> None:
+        if await self.store.evaluate(script, (APPLIED_KEY, REFUSED_KEY), arguments) == "late":
+            raise StoreUnavailable(self.name, "another filling has begun meanwhile")
 
     async def _make_base_if_due(self, csn: int) -> None:
         if self._next_base is None:

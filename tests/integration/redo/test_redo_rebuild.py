@@ -14,7 +14,7 @@ import pytest
 
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
-from chaos.transactions import redis_base
+from chaos.transactions import redis_base, secondaries
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, RedisSecondary
@@ -256,10 +256,10 @@ async def test_a_base_of_redis_has_keys_of_every_type(place: Place) -> None:
     digest = await _digest(client)
     await client.execute("SET", "other", 1)
     await client.execute("SET", "chaos:owner", "whoever lends the database")
-    await client.evaluate(redis_base.EMPTY, ("k",), ())
-    assert await client.execute("KEYS", "*") == ["chaos:owner"]
+    await client.evaluate(redis_base.EMPTY, ("k",), ("1",))
+    assert set(await client.execute("KEYS", "*")) == {"chaos:owner", "chaos:~filling"}
     for part, _ in redis_base.parts(commands):
-        await client.evaluate(redis_base.PART, ("k",), (redis_base.json.dumps(part),))
+        await client.evaluate(redis_base.PART, ("k",), (redis_base.json.dumps(part), "1"))
     assert number == 7
     assert await _digest(client) == digest
     assert 80_000_000 < await client.execute("PTTL", "passing") <= 90_000_000
@@ -269,6 +269,26 @@ async def test_a_base_of_redis_has_keys_of_every_type(place: Place) -> None:
     with pytest.raises(Exception, match="stream"):
         await redis_base.dump(client, APPLIED_KEY)
     await client.close()
+
+
+async def test_what_an_earlier_filling_has_sent_comes_too_late(place: Place) -> None:
+    """Each step of a filling that arrives when a later one has begun changes nothing, in that one or after it."""
+    await place.set_up()
+    system = await place.open()
+    redis = system._coordinator._appliers[0].secondary
+    store = redis.store
+    outcome = await system.transact(place.request("t0"))
+    assert isinstance(outcome, Committed)
+    order = str(system._coordinator._log.epoch * 1_000_000)
+    late: list[tuple[Any, tuple[str, ...]]] = [
+        (redis_base.EMPTY, (str(int(order) - 1_000_000),)),
+        (redis_base.PART, ('[["SET", "balance:0", "-1"]]', order)),
+        (secondaries._LAST_PART, ('[["0", "0", "first-rows", [["SET", "balance:0", "-1"]]]]', "[]", order)),
+    ]
+    before = await store.execute("GET", "balance:0")
+    assert [await store.evaluate(script, (APPLIED_KEY, "r"), arguments) for script, arguments in late] == ["late"] * 3
+    assert await store.execute("GET", "balance:0") == before
+    assert await store.execute("GET", APPLIED_KEY) == str(outcome.csn)
 
 
 async def _digest(client: RedisStore) -> list[Any]:
