@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from chaos.faults.process.kill import Kill
     from chaos.faults.process.lose_data import LoseData
     from chaos.faults.process.pause import Pause
+    from chaos.faults.process.stall import Stall
     from chaos.faults.process.supplant import Supplant
 
 _HOMES = {
@@ -84,8 +85,9 @@ _HOMES = {
     "SlowAccept": "chaos.faults.network.toxics.slow_accept:SlowAccept",
     "SlowClose": "chaos.faults.network.toxics.slow_close:SlowClose",
     "SlowStart": "chaos.faults.container.stop:SlowStart",
-    "Supplant": "chaos.faults.process.supplant:Supplant",
+    "Stall": "chaos.faults.process.stall:Stall",
     "Stop": "chaos.faults.container.stop:Stop",
+    "Supplant": "chaos.faults.process.supplant:Supplant",
     "Timeout": "chaos.faults.network.toxics.timeout:Timeout",
     "TornWrite": "chaos.faults.disk.transfers:TornWrite",
 }
@@ -134,6 +136,7 @@ __all__ = [
     "SlowAccept",
     "SlowClose",
     "SlowStart",
+    "Stall",
     "Stop",
     "Supplant",
     "Timeout",

@@ -118,6 +118,12 @@ class Levers(Protocol):
         Raises ProcessLookupError when there is none, or it is not open yet.
         """
 
+    async def stall(self, duration_s: float) -> float:
+        """Block the worker's event loop, and return for how long it stood still, in seconds, when it goes on.
+
+        Raises ProcessLookupError when no worker runs, or it ends meanwhile.
+        """
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on; return how many phases it was seen to reach, as soon as there is one.
 

@@ -95,6 +95,10 @@ class RunLevers:
         """Stop the worker, kill its children, and have another started in its place."""
         return self._supervisor.supplant()
 
+    async def stall(self, duration_s: float) -> float:
+        """Block the worker's event loop."""
+        return await self._supervisor.stall(duration_s)
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on."""
         return await self._supervisor.resume(pid)

@@ -78,6 +78,7 @@ def refused(reply):
 FAULTS = {
     "worker-killed": Row(faults.Kill("worker")),
     "worker-paused": Row(faults.Pause("worker"), "300ms"),
+    "loop-stalled": Row(faults.Stall("2s")),
     "redis-killed": away(faults.Kill("redis")),
     "redis-paused": away(faults.Pause("redis")),
     "redis-refused": away(faults.Refuse("redis")),

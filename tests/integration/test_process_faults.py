@@ -56,6 +56,22 @@ def test_a_lock_that_the_system_keeps_is_not_taken(chaos_command) -> None:
     assert "a transaction of the system has the lock" in done.out
 
 
+def test_a_stalled_loop_does_nothing_and_lets_deadlines_pass(chaos_command) -> None:
+    """Nothing is told by the worker while it stands still; who waited at the phase is aborted by the late deadline."""
+    rule = 'when.next("buffered", after=5).do(faults.Stall("1200ms"))'
+    done = chaos_command("run", chaos_command.write(EXPERIMENT.replace("{rule}", rule)), "--seed", "0")
+    assert done.code == 0, done.out + done.err
+    stalled = between(done.history(), "process.stall")
+    begun, ended = stalled[0], stalled[-1]
+    assert 1200 <= ended["value"]["evidence"]["stalled_ms"] < 5000
+    assert ended["time_ns"] - begun["time_ns"] >= 1.2e9
+    # What it had said before may be heard a moment later, and what it says at its end just before that is told.
+    still = (begun["time_ns"] + 0.7e9, begun["time_ns"] + 1.2e9)
+    assert not [one for one in stalled if still[0] < one["time_ns"] < still[1] and one["kind"] in ("ok", "step")]
+    after = done.history()[begun["index"] :]
+    assert any("the deadline passed" in entry.get("error", "") for entry in after if entry["kind"] == "fail")
+
+
 def test_lost_data_are_lost_and_filled_again(chaos_command) -> None:
     """The server's files are gone, another process is there after the heal, and the coordinator fills it."""
     rule = 'when.next("acknowledged", after=5).do(faults.LoseData("redis")).heal(after="300ms")'

@@ -26,6 +26,7 @@ PLAIN: dict[str, Any] = {
     "store": "redis",
     "target": "worker",
     "delay": "50ms",
+    "duration": "50ms",
     "after": "50ms",
     "up": "1s",
     "down": "1s",
