@@ -290,7 +290,7 @@ class Stage:
             data_folder=str(self._folder.data),
             graph_engine=self.graph_engine,
             workload=self._plan.experiment.workload.to_config(),
-            options=self._stores,
+            options={**self._stores, "system": self._plan.experiment.system.to_config()},
         )
         return WorkerPlan(
             location=self._plan.experiment.system.location(self._plan.source),

@@ -207,18 +207,20 @@ class GraphSecondary:
             return
         self._next_base = csn + self.base_every  # before trying: one that fails is not tried at each transaction
         keep = [base.file for _, base in await self._bases() if base is not None]
+        await self._site.phase("graph.copying", None, self.name)
         try:
             base, census = await self.store.make_base(str(csn), keep)
         except StoreUnavailable as error:  # a reader holds the checkpoint off, or the child has died
             self.base_refused = error
-            self._next_base = csn + TRY_AGAIN_AFTER
+            self._next_base = csn + min(TRY_AGAIN_AFTER, self.base_every)
             return
+        await self._site.phase("graph.copied", None, self.name)
         self._proof = asyncio.create_task(self._prove(csn, base, census))
 
     async def _prove(self, csn: int, base: Base, census: Mapping[str, int]) -> None:
         try:
             await self.store.prove(base, census)
-            await self.log.add_base(self.name, csn, msgspec.json.encode(base).decode())
+            await self.log.add_base(self.name, csn, msgspec.json.encode(base).decode(), self._site)
             self.base_refused = None
         except ChaosError as error:
             self.base_refused = error

@@ -213,9 +213,11 @@ class RedisSecondary:
         if csn < self._next_base:
             return
         self._next_base = csn + self.base_every  # before trying: one that fails is not tried at each transaction
+        await self._site.phase("redis.copying", None, self.name)
         applied, commands = await redis_base.dump(self.store, APPLIED_KEY)
+        await self._site.phase("redis.copied", None, self.name)
         self._next_base = csn + max(self.base_every, len(commands))
-        await self.log.add_base(self.name, applied, _json(commands))
+        await self.log.add_base(self.name, applied, _json(commands), self._site)
 
 
 async def refused(store: RedisStore) -> dict[str, list[str]]:

@@ -2,9 +2,10 @@
 
 A cell is a fault, a coordinator and a number of clients. All steps of one cell are gone through in one run, some
 transactions apart, so that each meets a system that is well. Pairs of faults come at the steps around the commit point,
-and faults in a recovery at each of its phases; what fails repeatedly there is the recovery of a recovery. Every cell
-expects that each transaction ends committed everywhere or nowhere, and is known to, within 10 s of the heal; where work
-must go on meanwhile, it demands that too. The naive coordinator is killed at the same steps, and must be seen to fail.
+faults in a recovery at each of its phases; what fails repeatedly there is the recovery of a recovery. Kills and faults
+of stores come while bases are made and the log is purged, too, which happens often in these cells. Every cell expects
+that each transaction ends committed everywhere or nowhere, and is known to, within 10 s of the heal; where work must go
+on meanwhile, it demands that too. The naive coordinator is killed at the same steps, and must be seen to fail.
 
 `chaos list experiments/nightly/catalogue.py` has the names; one is run alone by `catalogue.py::redo-reply-lost-16`. A
 leader that is paused until another leads is in ../paused_leader.py.
@@ -31,6 +32,10 @@ AROUND = {arm: tuple(step for step in steps if step in (*COMMIT, *SECONDARIES)) 
 """Where the stores disagree for a moment: P4 to P6."""
 
 IN_RECOVERY = ("recovering", "redis.rebuilding", "redis.rebuilt", "graph.rebuilding", "graph.rebuilt", "recovered")
+COLLECTION = ("redis.copying", "redis.copied", "graph.copying", "graph.copied", "log.purging", "log.purged")
+"""The steps of making a base and purging the log: P9. Each comes again only if the collection has gone on."""
+
+BASE_EVERY = 16
 CLIENTS = (1, 16)
 RATE = {1: 20, 16: 24}
 """Transactions a second: so few that a rebuilding is short, and a stall makes all sixteen clients wait all the same."""
@@ -129,6 +134,20 @@ CRASHES = ("worker-killed", "graph-killed", "power-lost")
 """What a recovery may be lost to, one after the other."""
 
 
+COLLECTED = (
+    "worker-killed",
+    "redis-killed",
+    "redis-emptied",
+    "graph-killed",
+    "graph-sync-fails",
+    "graph-disk-full",
+    "sqlite-sync-fails",
+    "sqlite-disk-full",
+    "power-lost",
+)
+"""What comes while bases are made and the log is purged."""
+
+
 def strike(rows, moment):
     """Return the rule by which the faults of `rows` come together at `moment`, and end together."""
     rule = moment.do(*(row.fault for row in rows))
@@ -186,6 +205,14 @@ def pair(arm, names, clients):
     rows = [replace(FAULTS[name], goes_on=()) for name in names]
     schedule = [strike(rows, when.next(step, after=APART)) for step in AROUND[arm]]
     return experiment("-and-".join(names), arm, rows, schedule, clients, tags=("pair",))
+
+
+def in_collection(arm, name):
+    """Return the run in which the fault comes while a base is made, or the log is purged: at each step of that."""
+    row = FAULTS[name]
+    schedule = [strike([row], when.next(step, after=APART)) for step in COLLECTION]
+    run = experiment(f"{name}-in-collection", arm, [row], schedule, 16, tags=("collection",))
+    return replace(run, system=replace(ARMS[arm], base_every=BASE_EVERY))
 
 
 def can_land(arm, names):
@@ -254,6 +281,7 @@ EXPERIMENTS = (
     *(cell(arm, name, clients) for arm in ARMS for name in FAULTS for clients in CLIENTS),
     *(pair(arm, names, clients) for arm in ARMS for names in PAIRS if can_land(arm, names) for clients in CLIENTS),
     *(in_recovery(arm, name) for arm in ARMS for name in FAULTS),
+    *(in_collection(arm, name) for arm in ARMS for name in COLLECTED),
     *(in_every_recovery(arm, name) for arm in ARMS for name in CRASHES),
     *(
         control(step, clients)

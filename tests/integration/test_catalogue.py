@@ -46,6 +46,12 @@ def test_the_catalogue_has_every_cell() -> None:
             assert row.in_recovery in (catalogue.IN_RECOVERY, catalogue.IN_RECOVERY[1:])
             crashed = by_id[f"{arm}-{name}-in-recovery-16"].schedule
             assert [rule.trigger.name for rule in crashed[1::2]] == list(row.in_recovery)
+        assert set(catalogue.COLLECTION) <= (system.phases or set())
+        assert len(catalogue.COLLECTED) >= 9
+        for name in catalogue.COLLECTED:
+            collecting = by_id[f"{arm}-{name}-in-collection-16"]
+            assert [rule.trigger.name for rule in collecting.schedule] == list(catalogue.COLLECTION)
+            assert collecting.system.base_every < 100
         pairs = [names for names in catalogue.PAIRS if catalogue.can_land(arm, names)]
         assert len(pairs) >= 10
         for pair in pairs:

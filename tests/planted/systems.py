@@ -3,6 +3,7 @@
 NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
 LazyFsync    the commit log is synced at checkpoints only, which a killed process never shows
 EagerPurge   rows of the commit log go as soon as the stores have answered, not when something else holds them durably
+HastyPurge   rows of the commit log go before the base that holds them is noted
 TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
 Optimist     a commit that a full disk refused is acknowledged
@@ -62,6 +63,19 @@ class EagerPurge(RedoSystem):
     """What a store has applied is purged from the log at the next commit, durable there or not."""
 
     commit_log = _PurgingLog
+
+
+class _HastyLog(CommitLog):
+    async def add_base(self, store: str, csn: int, content: str, site: Site | None = None) -> None:
+        async with self._noting() as transaction:
+            await transaction.execute("DELETE FROM redo WHERE csn <= ?", (csn,))
+        await super().add_base(store, csn, content, site)
+
+
+class HastyPurge(RedoSystem):
+    """What a base holds is purged from the log by a transaction of its own, before the one that notes the base."""
+
+    commit_log = _HastyLog
 
 
 class _TrustingGraph(GraphSecondary):

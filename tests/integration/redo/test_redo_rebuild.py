@@ -8,10 +8,12 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.errors import StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.transactions import redis_base
@@ -20,8 +22,10 @@ from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, RedisSecondary
 from chaos.transactions.system import Committed, Request
 
-from .conftest import Place, converged, faults, until
+from .conftest import Place, both_arms, converged, faults, until
 from .test_redo_crash import die
+
+PLANTED = Path(__file__).parents[2] / "planted" / "systems.py"
 
 pytestmark = pytest.mark.requires("redis")
 only_kuzu = pytest.mark.parametrize("engine", ["kuzu"], indirect=True)
@@ -172,6 +176,44 @@ async def _with_bases(place: Place) -> tuple[list[Request], int]:
     await until(purged)
     await system.close()
     return requests, oldest
+
+
+COLLECTION = ("redis.copying", "redis.copied", "graph.copying", "graph.copied", "log.purging", "log.purged")
+
+
+@both_arms
+@only_kuzu
+@pytest.mark.parametrize("phase", COLLECTION)
+async def test_a_crash_while_bases_are_made_and_rows_are_purged(place: Place, phase: str) -> None:
+    """Whoever dies over it takes nothing that is needed along, and the next process makes bases and purges again."""
+    place.options = {"system": {"base_every": 5}}
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(90)]
+    outcomes: dict[str, Any] = dict(await die(place, phase, 1, requests))
+    system = await place.open()
+    outcomes |= await system.recover([request.token for request in requests if request.token not in outcomes])
+    assert faults(await converged(system), requests, outcomes) == []
+
+    async def purged() -> bool:
+        requests.extend(await run(system, place, range(len(requests), len(requests) + 5)))
+        return bool((await system._coordinator._log.after(0))[0].csn > 1)
+
+    await until(purged)
+    await system.close()
+    await _everything_lost(place)
+    assert faults(await converged(await place.open()), requests, outcomes) == []
+
+
+@only_kuzu
+async def test_rows_that_go_before_their_base_is_noted_are_missed(place: Place) -> None:
+    """The planted bug: purged in a transaction of its own, the log begins later than any base after a crash."""
+    place.options = {"system": {"base_every": 5}}
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(90)]
+    await die(place, "log.purging", 1, requests, f"{PLANTED}:HastyPurge")
+    system = await place.open()
+    with pytest.raises(StoreUnavailable, match="later than any base"):
+        await system._stores.graph.wait_ready(1.0)
 
 
 async def _everything_lost(place: Place) -> None:
