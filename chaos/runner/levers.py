@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from chaos._process import is_stopped, until_exit
@@ -23,6 +22,9 @@ _WRITE_LOCK = ("sqlite/main.db-shm", 120)
 """The index of SQLite's log, and the byte of it that a writer locks (WAL_WRITE_LOCK, walformat.html section 2.3)."""
 
 
+Erase = Callable[[Path], Awaitable[Mapping[str, int]]]
+
+
 class RunLevers:
     """The `Levers` of one run."""
 
@@ -33,12 +35,14 @@ class RunLevers:
         supervisor: Supervisor,
         disks: Disks,
         data: Path,
+        erase: Erase,
         power: PowerLever | None = None,
     ) -> None:
         """`network` acts on the proxy in front of Redis; `power` is None when no operation log is kept.
 
-        `data` is the root of the stores' files.
+        `data` is the root of the stores' files, `erase` removes what is in a folder below it.
         """
+        self._erase = erase
         self._data = data
         self._power = power
         self._network = network
@@ -124,13 +128,7 @@ class RunLevers:
         folder = self._environment.redis_folder if target == "redis" else None
         if folder is None:
             raise EnvironmentUnavailable(f"the files of {target} are not within reach", "use --backend embedded")
-        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-        for entry in list(folder.iterdir()):
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        return {"files_removed": len(sizes), "bytes_lost": sum(sizes)}
+        return await self._erase(folder)
 
     async def revive(self, target: str) -> None:
         """Start the Redis server again if a fault keeps it down; the others are supervised."""

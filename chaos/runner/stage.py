@@ -29,6 +29,7 @@ from chaos.faults.disk.power import PowerLoss
 from chaos.history.model import Kind
 from chaos.history.writer import HistoryWriter
 from chaos.runner.disks import Disks
+from chaos.runner.eraser import erase
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import RUN_MARK, Guardian, processes_with
 from chaos.runner.ledger import Ledger
@@ -126,7 +127,8 @@ class Stage:
         )
         power = Power(self.log, self.environment, self.supervisor) if self.log is not None else None
         self._disks.connect(self.environment, self.supervisor)
-        levers = RunLevers(self.environment, network, self.supervisor, self._disks, self._folder.data, power)
+        eraser = partial(erase, log=self._folder.logs / "eraser.log", environment=variables, on_child=self._watch)
+        levers = RunLevers(self.environment, network, self.supervisor, self._disks, self._folder.data, eraser, power)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
         self.nemesis.on_armed = self.supervisor.arm
         try:

@@ -127,8 +127,13 @@ PAIRS = (
     ("redis-paused", "graph-paused"),
     ("redis-emptied", "sqlite-sync-fails"),
     ("sqlite-sync-fails", "graph-sync-fails"),
+    ("redis-emptied", "power-lost"),
+    ("reply-lost", "power-lost"),
+    ("sqlite-disk-full", "power-lost"),
+    ("graph-disk-full", "power-lost"),
+    ("sqlite-sync-fails", "power-lost"),
 )
-"""At P4 to P6, in this order."""
+"""At P4 to P6, in this order. What outlives the second one is met by the recovery."""
 
 CRASHES = ("worker-killed", "graph-killed", "power-lost")
 """What a recovery may be lost to, one after the other."""
@@ -155,7 +160,7 @@ def strike(rows, moment):
     if not ends:
         return rule
     timed = ends - {STRUCK}
-    if timed and FAULTS["worker-killed"] in rows:
+    if timed and (FAULTS["worker-killed"] in rows or FAULTS["power-lost"] in rows):
         return rule.heal(at=when.next("recovered"))  # it must be met by the next process, however long that takes
     # Of sixteen that are under way all may be past the call that fails, but no more than these.
     return rule.heal(after=max(timed)) if timed else rule.heal(at=when.next("acknowledged", after=20))

@@ -86,6 +86,25 @@ def test_lost_data_are_lost_and_filled_again(chaos_command) -> None:
     assert [entry for entry in done.history() if entry["f"] == "server_started"]
 
 
+@pytest.mark.requires("shim")
+@pytest.mark.parametrize("together", [True, False])
+def test_a_power_loss_knows_that_data_were_lost(chaos_command, together: bool) -> None:
+    """The log of file operations has the removal, so the disk can be rebuilt, at once or later; and Redis is empty on it."""
+    lost, power = 'faults.LoseData("redis")', "faults.PowerLoss()"
+    moment = 'when.next("acknowledged", after=5)'
+    first = f"{moment}.do({lost}, {power})" if together else f"{moment}.do({lost})"
+    rule = f'{first}.heal(after="300ms")' + ("" if together else f", {moment}.do({power})")
+    text = EXPERIMENT.replace("{rule}", rule).replace("seconds=2", "seconds=4").replace("500ms", "1s")
+    done = chaos_command("run", chaos_command.write(text), "--seed", "0")
+    assert done.code == 0, done.out + done.err
+    history = done.history()
+    assert between(history, "process.lose_data")[-1]["value"]["evidence"]["files_removed"] >= 2
+    evidence = between(history, "disk.power_loss")[-1]["value"]["evidence"]
+    assert evidence["folders_rebuilt"] == 3
+    assert "refused" not in evidence
+    assert [entry for entry in history if entry["f"] == "redis.rebuilt"]
+
+
 async def test_a_server_that_another_fault_kills_while_it_starts_is_left_to_that_fault(tmp_path: Path) -> None:
     """The first heal has done its part; the second one has the server started again."""
     (tmp_path / "data").mkdir()

@@ -159,7 +159,6 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
         ({"system": systems.Naive(), "schedule": (when.phase("queued").do(faults.Kill("worker")),)}, ["unknown-phase"]),
         ({"schedule": (rule("1s", faults.LoseData("graph")),)}, ["unknown-target"]),
         ({"schedule": (rule("1s", faults.Stall("31s")),)}, ["out-of-range"]),
-        ({"schedule": (rule("1s", faults.LoseData("redis")), rule("2s", faults.PowerLoss()))}, ["unlogged-removal"]),
         ({"schedule": (rule("10s"),)}, ["after-load"]),
         ({"schedule": (when.random(between=("9s", "10s")).do(faults.Kill("worker")),)}, ["after-load"]),
         ({"schedule": (rule("8s").heal(after="2s"),)}, ["heal-after-load"]),
