@@ -131,7 +131,7 @@ class Levers(Protocol):
         """
 
     def lock(self, store: str) -> int:
-        """Take the lock that writers of a file store need; return a descriptor whose closing gives it back.
+        """Take the lock that whoever writes to a file store needs; return a descriptor whose closing gives it back.
 
         Raises ProcessLookupError while somebody else has it, or the store is not open; EnvironmentUnavailable when it
         has none that could be taken.

@@ -14,12 +14,30 @@ from chaos.errors import EnvironmentUnavailable
 from chaos.faults.base import ContainerLever, DiskLever, NetworkLever, PowerLever
 from chaos.runner.disks import Disks
 from chaos.runner.supervisor import Supervisor
+from chaos.stores import graph_files
 
 _LOOK_S = 0.05
 """What a mere look at whether a process is gone may take."""
 
-_WRITE_LOCK = ("sqlite/main.db-shm", 120)
-"""The index of SQLite's log, and the byte of it that a writer locks (WAL_WRITE_LOCK, walformat.html section 2.3)."""
+_WRITE_LOCK = 120
+"""The byte of the index of SQLite's log that a writer locks (WAL_WRITE_LOCK, walformat.html section 2.3)."""
+
+_HOLDERS = {"sqlite": "transaction", "graph": "child"}
+
+
+def _lock_writing(descriptor: int) -> None:
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _WRITE_LOCK)
+
+
+def _lock_wholly(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_LOCKS: Mapping[str, tuple[str, Callable[[int], None]]] = {
+    "sqlite": ("sqlite/main.db-shm", _lock_writing),
+    "graph": (f"graph/{graph_files.LOCK}", _lock_wholly),
+}
+"""The file that bears a store's lock, and how it is taken."""
 
 
 Erase = Callable[[Path], Awaitable[Mapping[str, int]]]
@@ -108,19 +126,19 @@ class RunLevers:
         return await self._supervisor.resume(pid)
 
     def lock(self, store: str) -> int:
-        """Take SQLite's write lock."""
-        if store != "sqlite":
+        """Take SQLite's write lock, or that of the graph child."""
+        if store not in _LOCKS:
             raise EnvironmentUnavailable(f"{store} has no lock that could be taken", 'use HoldLock("sqlite")')
-        file, byte = _WRITE_LOCK
+        file, take = _LOCKS[store]
         try:
             descriptor = os.open(self._data / file, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise ProcessLookupError("nobody has the database open") from error
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            take(descriptor)
         except OSError as error:
             os.close(descriptor)
-            raise ProcessLookupError("a transaction of the system has the lock") from error
+            raise ProcessLookupError(f"a {_HOLDERS[store]} of the system has the lock") from error
         return descriptor
 
     async def empty(self, target: str) -> Mapping[str, int]:

@@ -58,7 +58,7 @@ class Row:
 
     lasts: until when it holds, None for a point in time. goes_on: the coordinators under which transactions that do not
     need what is away are acknowledged meanwhile, at their deadline. steps, in_recovery: where it makes sense, None for
-    all steps. locks: it takes SQLite's lock, so only where that is free.
+    all steps. locks: it takes SQLite's lock, so only where that is free. first: what makes way for it just before.
     """
 
     fault: faults.Fault
@@ -68,6 +68,7 @@ class Row:
     steps: tuple[str, ...] | None = None
     locks: bool = False
     in_recovery: tuple[str, ...] = IN_RECOVERY
+    first: tuple[faults.Fault, ...] = ()
 
 
 def away(fault):
@@ -103,6 +104,10 @@ FAULTS = {
         deadline="2s",
         steps=("buffered", "sqlite.committed", "graph.applying", "graph.applied", "acknowledged"),
     ),
+    # Another process has opened it before the next child does.
+    "graph-locked": Row(
+        faults.HoldLock("graph"), "1200ms", deadline="400ms", goes_on=("redo",), first=(faults.Kill("graph"),)
+    ),
     "graph-sync-fails": Row(faults.DiskError("graph", error="EIO", call="sync"), STRUCK),
     "graph-disk-full": Row(faults.DiskFull("graph", freed_after=2, freed_bytes=AMPLE), STRUCK),
     "sqlite-sync-fails": Row(faults.DiskError("sqlite", error="EIO", call="sync", path="*-wal"), STRUCK),
@@ -122,6 +127,7 @@ PAIRS = (
     ("graph-sync-fails", "worker-killed"),
     ("sqlite-sync-fails", "worker-killed"),
     ("redis-killed", "graph-killed"),
+    ("redis-killed", "graph-locked"),
     ("redis-emptied", "graph-killed"),
     ("reply-lost", "graph-disk-full"),
     ("redis-paused", "graph-paused"),
@@ -155,7 +161,7 @@ COLLECTED = (
 
 def strike(rows, moment):
     """Return the rule by which the faults of `rows` come together at `moment`, and end together."""
-    rule = moment.do(*(row.fault for row in rows))
+    rule = moment.do(*(fault for row in rows for fault in (*row.first, row.fault)))
     ends = {row.lasts for row in rows if row.lasts is not None}
     if not ends:
         return rule

@@ -42,7 +42,7 @@ def test_the_catalogue_has_every_cell() -> None:
                 rules = by_id[f"{arm}-{name}-{clients}"].schedule
                 assert [rule.trigger.name for rule in rules] == list(catalogue.steps_of(arm, row))
                 assert len(rules) >= 5
-                assert all(rule.faults == (row.fault,) for rule in rules)
+                assert all(rule.faults == (*row.first, row.fault) for rule in rules)
             assert row.in_recovery in (catalogue.IN_RECOVERY, catalogue.IN_RECOVERY[1:])
             crashed = by_id[f"{arm}-{name}-in-recovery-16"].schedule
             assert [rule.trigger.name for rule in crashed[1::2]] == list(row.in_recovery)
@@ -58,7 +58,9 @@ def test_the_catalogue_has_every_cell() -> None:
             rules = by_id[f"{arm}-{'-and-'.join(pair)}-16"].schedule
             assert [rule.trigger.name for rule in rules] == list(catalogue.AROUND[arm])
             assert len(rules) == 6
-            assert all(len(rule.faults) == 2 for rule in rules)
+            assert all(
+                len(rule.faults) == 2 + sum(len(catalogue.FAULTS[name].first) for name in pair) for rule in rules
+            )
 
 
 @pytest.mark.slow

@@ -56,6 +56,33 @@ def test_a_lock_that_the_system_keeps_is_not_taken(chaos_command) -> None:
     assert "a transaction of the system has the lock" in done.out
 
 
+def test_a_graph_that_another_has_opened_is_waited_for(chaos_command) -> None:
+    """No child serves the graph while the lock is held, whatever is started; work goes on in the other stores."""
+    rule = 'when.next("graph.applied", after=5).do(faults.Kill("graph"), faults.HoldLock("graph")).heal(after="1s")'
+    text = EXPERIMENT.replace("{rule}", rule).replace("seconds=2", "seconds=3")
+    done = chaos_command("run", chaos_command.write(text), "--seed", "0")
+    assert done.code == 0, done.out + done.err
+    held = between(done.history(), "process.hold_lock")
+    assert held[-1]["value"]["evidence"] == {"locks_held": 1}
+    assert held[-1]["time_ns"] - held[0]["time_ns"] >= 0.9e9
+    steps = [entry["f"] for entry in held if entry["kind"] == "step"]
+    assert "redis.applied" in steps
+    assert not {"graph.rebuilding", "graph.rebuilt"} & set(steps)
+    assert steps.count("graph.applied") <= 1  # the one at whose moment it came
+    after = [entry["f"] for entry in done.history()[held[-1]["index"] :]]
+    assert "graph.rebuilt" in after
+    assert "graph.applied" in after
+
+
+def test_a_child_that_serves_keeps_the_lock_of_the_graph(chaos_command) -> None:
+    """Without a fault that ends the child it has not landed, and the run proves nothing."""
+    rule = 'when.next("acknowledged", after=5).do(faults.HoldLock("graph")).heal(after="500ms")'
+    text = EXPERIMENT.replace("{rule}", rule).replace("seconds=2", "seconds=4")
+    done = chaos_command("run", chaos_command.write(text), "--seed", "0")
+    assert done.code == 3, done.out + done.err
+    assert "a child of the system has the lock" in done.out
+
+
 def test_a_stalled_loop_does_nothing_and_lets_deadlines_pass(chaos_command) -> None:
     """Nothing is told by the worker while it stands still; who waited at the phase is aborted by the late deadline."""
     rule = 'when.next("buffered", after=5).do(faults.Stall("1200ms"))'
