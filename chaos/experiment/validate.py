@@ -187,6 +187,18 @@ def _aims(fault: Fault, attribute: str, known: Sequence[str]) -> list[str]:
     return list(known)
 
 
+def _unlogged(experiment: Experiment) -> Iterator[Problem]:
+    """No files are changed behind the back of the log that a loss of power is rebuilt from."""
+    if any(fault.kind == "disk.power_loss" for fault in _faults(experiment)):
+        for fault in _faults(experiment):
+            if fault.kind == "process.corrupt":
+                yield fault.problem(
+                    "...) must not be in one schedule with a PowerLoss, whose log of file operations lacks the change",
+                    "make an experiment for each",
+                    "unlogged-change",
+                )
+
+
 def _phases(experiment: Experiment) -> Iterator[Problem]:
     """Each phase named is one that the system reports."""
     known = experiment.system.phases
@@ -331,6 +343,7 @@ _ACROSS: dict[Callable[[Experiment], Iterator[Problem]], tuple[str, ...]] = {
     _workload: ("workload",),
     _stores: ("stores", "stores items"),
     _targets: ("stores", "stores items", "schedule"),
+    _unlogged: ("schedule",),
     _phases: ("system", "schedule"),
     _moments: ("workload", "schedule"),
     _room_for_guards: ("guards", "schedule"),

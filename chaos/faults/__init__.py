@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_accept import SlowAccept
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
+    from chaos.faults.process.corrupt import Corrupt
     from chaos.faults.process.hold_lock import HoldLock
     from chaos.faults.process.kill import Kill
     from chaos.faults.process.lose_data import LoseData
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bandwidth": "chaos.faults.network.toxics.bandwidth:Bandwidth",
     "BitRot": "chaos.faults.disk.transfers:BitRot",
+    "Corrupt": "chaos.faults.process.corrupt:Corrupt",
     "Cut": "chaos.faults.network.resp.actions:Cut",
     "Delay": "chaos.faults.network.resp.actions:Delay",
     "Disconnect": "chaos.faults.network.toxics.disconnect:Disconnect",
@@ -95,6 +97,7 @@ _HOMES = {
 __all__ = [
     "Bandwidth",
     "BitRot",
+    "Corrupt",
     "Cut",
     "Delay",
     "Disconnect",

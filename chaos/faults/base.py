@@ -137,6 +137,12 @@ class Levers(Protocol):
         has none that could be taken.
         """
 
+    def corrupt(self, store: str, path: str, offset: int, length: int) -> Mapping[str, int]:
+        """Turn bytes of the files of a store that the glob `path` matches into their complement.
+
+        Returns files_changed and bytes_changed. Raises ProcessLookupError when no file matches.
+        """
+
     async def empty(self, target: str) -> Mapping[str, int]:
         """Remove every file of a store whose process is gone; return files_removed and bytes_lost.
 

@@ -141,6 +141,13 @@ class RunLevers:
             raise ProcessLookupError(f"a {_HOLDERS[store]} of the system has the lock") from error
         return descriptor
 
+    def corrupt(self, store: str, path: str, offset: int, length: int) -> Mapping[str, int]:
+        """Change the bytes in place, with one write for each file."""
+        files = [file for file in sorted((self._data / store).glob(path)) if file.is_file()]
+        if not files:
+            raise ProcessLookupError(f"no file of {store} is called {path}")
+        return {"files_changed": len(files), "bytes_changed": sum(_complement(file, offset, length) for file in files)}
+
     async def empty(self, target: str) -> Mapping[str, int]:
         """Remove every file of Redis; nothing starts its server while a fault keeps it down."""
         folder = self._environment.redis_folder if target == "redis" else None
@@ -161,3 +168,13 @@ class RunLevers:
         elif target in self._supervisor.children:
             return self._supervisor.children[target]
         raise ProcessLookupError(f"no process of {target} is running")
+
+
+def _complement(file: Path, offset: int, length: int) -> int:
+    """Turn bytes of a file into their complement; return how many it had there."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        found = os.pread(descriptor, min(length, os.fstat(descriptor).st_size), offset)
+        return os.pwrite(descriptor, bytes(byte ^ 0xFF for byte in found), offset)
+    finally:
+        os.close(descriptor)

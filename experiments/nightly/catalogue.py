@@ -5,7 +5,9 @@ transactions apart, so that each meets a system that is well. Pairs of faults co
 faults in a recovery at each of its phases; what fails repeatedly there is the recovery of a recovery. Kills and faults
 of stores come while bases are made and the log is purged, too, which happens often in these cells. Every cell expects
 that each transaction ends committed everywhere or nowhere, and is known to, within 10 s of the heal; where work must go
-on meanwhile, it demands that too. The naive coordinator is killed at the same steps, and must be seen to fail.
+on meanwhile, it demands that too. What no coordinator can make good is a damage to SQLite's own files: there it must
+refuse to go on, so `durable` fails, as known. The naive coordinator is killed at the same steps, and must be seen to
+fail.
 
 `chaos list experiments/nightly/catalogue.py` has the names; one is run alone by `catalogue.py::redo-reply-lost-16`. A
 leader that is paused until another leads is in ../paused_leader.py.
@@ -288,12 +290,33 @@ def control(step, clients):
     )
 
 
+DAMAGE = {
+    "log-damaged": faults.Corrupt("sqlite", "main.db-wal", offset=16384),
+    "log-header-damaged": faults.Corrupt("sqlite", "main.db-wal"),
+    "database-damaged": faults.Corrupt("sqlite", "main.db", length=AMPLE),
+}
+"""What no coordinator can make good. SQLite itself takes a damaged log for one that ends there, and says nothing."""
+
+
+def damaged(name, step):
+    """Return the run in which SQLite's files are damaged, and read anew: it must not be opened any more."""
+    run = experiment(f"{name}-{step.replace('.', '-')}", "redo", [Row(DAMAGE[name])], (), 16, tags=("damage",))
+    return replace(
+        run,
+        schedule=(when.next(step, after=APART).do(DAMAGE[name], faults.Kill("worker")),),
+        guards=Guards(before=1, during=0, after=0),
+        checks=(checks.Durable(), checks.Landed()),
+        expect=KnownFailure(check="durable", reason="Commits are lost, and the coordinator refuses to go on without."),
+    )
+
+
 EXPERIMENTS = (
     *(cell(arm, name, clients) for arm in ARMS for name in FAULTS for clients in CLIENTS),
     *(pair(arm, names, clients) for arm in ARMS for names in PAIRS if can_land(arm, names) for clients in CLIENTS),
     *(in_recovery(arm, name) for arm in ARMS for name in FAULTS),
     *(in_collection(arm, name) for arm in ARMS for name in COLLECTED),
     *(in_every_recovery(arm, name) for arm in ARMS for name in CRASHES),
+    *(damaged(name, step) for name in DAMAGE for step in ("sqlite.committing", "redis.applied")),
     *(
         control(step, clients)
         for step in ("sqlite.committed", "redis.applying", "redis.applied", "graph.applying")

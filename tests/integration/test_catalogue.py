@@ -21,6 +21,16 @@ def _ids() -> list[str]:
     return [loaded.experiment.id for loaded in load_file(FILE)]
 
 
+def test_damage_is_expected_to_be_told() -> None:
+    """Each kind of damage comes with a kill, and nothing but the check of durability is expected to fail."""
+    catalogue = execute(FILE)
+    cells = [one for one in catalogue.EXPERIMENTS if "damage" in one.tags]
+    assert len(cells) == 2 * len(catalogue.DAMAGE)
+    for one in cells:
+        assert one.expect.names == ("durable",)
+        assert [fault.kind for rule in one.schedule for fault in rule.faults] == ["process.corrupt", "process.kill"]
+
+
 def _sample() -> list[str]:
     """Return cells of each of our coordinators, and one of the control."""
     ids = _ids()

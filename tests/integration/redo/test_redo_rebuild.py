@@ -17,10 +17,11 @@ from chaos.errors import StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.transactions import redis_base
+from chaos.transactions.applier import ApplierDied
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, RedisSecondary
-from chaos.transactions.system import Committed, Request
+from chaos.transactions.system import Aborted, Committed, Request
 
 from .conftest import Place, both_arms, converged, faults, until
 from .test_redo_crash import die
@@ -236,6 +237,23 @@ async def test_stores_are_made_again_from_bases(place: Place) -> None:
     assert set(told(system)) == {"graph.rebuilding", "graph.rebuilt", "redis.rebuilding", "redis.rebuilt"}
     assert oldest > 5
     assert faults(await converged(system), requests + await run(system, place, [900]), outcomes) == []
+
+
+@only_kuzu
+@pytest.mark.parametrize("place_in_log", [0, 16384])
+async def test_nothing_is_committed_on_a_log_that_has_lost_commits(place: Place, place_in_log: int) -> None:
+    """SQLite takes a damaged log for a shorter one; the server, which has more commits, gives the loss away."""
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(9)]
+    assert "committed" in (await die(place, "acknowledged", 6, requests)).values()
+    log = place.root / "data" / "sqlite" / "main.db-wal"
+    found = bytearray(log.read_bytes())
+    found[place_in_log] ^= 0xFF
+    log.write_bytes(found)
+    with pytest.raises(ApplierDied, match="SQLite's files have lost commits"):
+        await place.open()
+    outcome = await place.opened[-1].transact(place.request("late"))
+    assert isinstance(outcome, Aborted)
 
 
 @only_kuzu

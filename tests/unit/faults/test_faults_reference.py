@@ -49,7 +49,8 @@ def _plain(kind: type[Fault]) -> Fault:
         values["store"] = "sqlite"
     if kind.kind == "network.bandwidth":
         values["rate"] = 1000
-    values["target"] = {"process.lose_data": "redis", "process.hold_lock": "sqlite"}.get(kind.kind, "worker")
+    targets = {"process.lose_data": "redis", "process.hold_lock": "sqlite", "process.corrupt": "sqlite"}
+    values["target"] = targets.get(kind.kind, "worker")
     if "do" in required:
         values["do"] = chaos.faults.Drop()
     return kind(**{name: values[name] for name in required})
