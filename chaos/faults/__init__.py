@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_accept import SlowAccept
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
+    from chaos.faults.process.clock_jump import ClockJump
     from chaos.faults.process.corrupt import Corrupt
     from chaos.faults.process.hold_lock import HoldLock
     from chaos.faults.process.kill import Kill
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bandwidth": "chaos.faults.network.toxics.bandwidth:Bandwidth",
     "BitRot": "chaos.faults.disk.transfers:BitRot",
+    "ClockJump": "chaos.faults.process.clock_jump:ClockJump",
     "Corrupt": "chaos.faults.process.corrupt:Corrupt",
     "Cut": "chaos.faults.network.resp.actions:Cut",
     "Delay": "chaos.faults.network.resp.actions:Delay",
@@ -97,6 +99,7 @@ _HOMES = {
 __all__ = [
     "Bandwidth",
     "BitRot",
+    "ClockJump",
     "Corrupt",
     "Cut",
     "Delay",

@@ -124,6 +124,12 @@ class Levers(Protocol):
         Raises ProcessLookupError when no worker runs, or it ends meanwhile.
         """
 
+    async def shift_clock(self, by_s: float) -> int:
+        """Have the worker's wall clock tell so many seconds more than the true time; return how many clocks now do.
+
+        0.0 gives it back. Raises ProcessLookupError when no worker runs.
+        """
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on; return how many phases it was seen to reach, as soon as there is one.
 

@@ -121,6 +121,10 @@ class RunLevers:
         """Block the worker's event loop."""
         return await self._supervisor.stall(duration_s)
 
+    async def shift_clock(self, by_s: float) -> int:
+        """Shift the worker's wall clock."""
+        return await self._supervisor.shift_clock(by_s)
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on."""
         return await self._supervisor.resume(pid)

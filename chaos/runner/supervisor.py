@@ -159,6 +159,14 @@ class Supervisor:
             raise ProcessLookupError("no worker is running that could stand still") from error
         return stalled_s
 
+    async def shift_clock(self, by_s: float) -> int:
+        """Shift the worker's wall clock; return how many clocks tell the wrong time. Raises ProcessLookupError."""
+        try:
+            shifted: int = await self.call("shift_clock", {"seconds": by_s}, PEACE_TIMEOUT_S)
+        except ChannelClosed as error:
+            raise ProcessLookupError("no worker is running whose clock could jump") from error
+        return shifted
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on; return how many phases it has reached, as soon as it has reached one."""
         ghost = self._ghosts[pid]

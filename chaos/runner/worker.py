@@ -25,6 +25,7 @@ from chaos._process import die_with_parent
 from chaos.errors import HarnessError
 from chaos.faults.disk.control import Control
 from chaos.history.model import StoreImage
+from chaos.runner import wall_clock
 from chaos.runner.sampling import Sampler
 from chaos.transactions.loading import load_system
 from chaos.transactions.system import Outcome, Request, Resolution, SiteConfig, System
@@ -100,6 +101,8 @@ class Worker:
             return self._load(args)
         if op == "stall":
             return _stall(args["seconds"])
+        if op == "shift_clock":
+            return wall_clock.shift(args["seconds"])
         if self._system is None or self._site is None:
             raise HarnessError(f"{op} before load")
         match op:

@@ -86,6 +86,7 @@ def refused(reply):
 FAULTS = {
     "worker-killed": Row(faults.Kill("worker")),
     "worker-paused": Row(faults.Pause("worker"), "300ms"),
+    "clock-jumped": Row(faults.ClockJump(3600), "600ms", goes_on=("redo", "epoxy")),  # and back
     "loop-stalled": Row(faults.Stall("2s")),
     "redis-killed": away(faults.Kill("redis")),
     "redis-paused": away(faults.Pause("redis")),

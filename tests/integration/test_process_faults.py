@@ -13,6 +13,8 @@ from chaos.backends.embedded import EmbeddedEnvironment
 
 pytestmark = [pytest.mark.requires("redis", "kuzu"), pytest.mark.slow, pytest.mark.timeout(120)]
 
+PLANTED = Path(__file__).parents[1] / "planted" / "systems.py"
+
 EXPERIMENT = """
     from chaos import Experiment, Guards, Limits, Recovery, checks, faults, stores, when, workload
 
@@ -81,6 +83,40 @@ def test_a_child_that_serves_keeps_the_lock_of_the_graph(chaos_command) -> None:
     done = chaos_command("run", chaos_command.write(text), "--seed", "0")
     assert done.code == 3, done.out + done.err
     assert "a child of the system has the lock" in done.out
+
+
+@pytest.mark.parametrize(("system", "code"), [("systems.Redo()", 0), (f'systems.Own("{PLANTED}:WallClock")', 1)])
+def test_a_clock_that_jumps_is_felt_by_who_reads_it(chaos_command, system: str, code: int) -> None:
+    """Our coordinator reads the monotonic clock only; one that reads the other takes what it has committed for late."""
+    rule = 'when.next("graph.applying", after=5).do(faults.ClockJump(3600)).heal(after="500ms")'
+    text = EXPERIMENT.replace("{rule}", rule).replace("stores=(", f"system={system}, stores=(", 1)
+    done = chaos_command("run", chaos_command.write(text.replace("import Exp", "import systems, Exp")), "--seed", "0")
+    assert done.code == code, done.out + done.err
+    jumped = between(done.history(), "process.clock_jump")
+    assert jumped[-1]["value"]["evidence"]["clocks_shifted"] == 2
+    assert code == 0 or "no_zombie     INVALID" in done.out
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("known", "code"), [(", expect=KnownFailure(check='durable', reason='It is damaged.')", 0), ("", 1)]
+)
+def test_a_damaged_log_is_refused_and_told(chaos_command, known: str, code: int) -> None:
+    """The coordinator does not go on without what it had acknowledged, and a run that expects this ends as it should."""
+    damage = 'faults.Corrupt("sqlite", "main.db-wal", offset=16384)'
+    rule = f'when.next("acknowledged", after=8).do({damage}, faults.Kill("worker"))'
+    text = EXPERIMENT.replace("{rule}", rule).replace("import Exp", "import KnownFailure, Exp")
+    text = text.replace("after=1)", "after=0)").replace(
+        'limits=Limits(wall="60s"', f'checks=(checks.Durable(), checks.Landed()){known}, limits=Limits(wall="150s"'
+    )
+    done = chaos_command("run", chaos_command.write(text), "--seed", "0")
+    assert done.code == code, done.out + done.err
+    assert "SQLite's files have lost" in done.out
+    history = done.history()
+    struck = next(entry["index"] for entry in history if entry["f"] == "process.corrupt")
+    asked = {one["token"] for one in history[struck:] if one["kind"] == "invoke" and one["f"] == "transact"}
+    assert asked
+    assert not [one for one in history[struck:] if one["kind"] == "ok" and one.get("token") in asked]
 
 
 def test_a_stalled_loop_does_nothing_and_lets_deadlines_pass(chaos_command) -> None:

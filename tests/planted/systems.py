@@ -8,6 +8,7 @@ TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
 Optimist     a commit that a full disk refused is acknowledged
 Hasty        a commit that takes longer than its deadline is called aborted
+WallClock    whether a deadline has passed is read from the wall clock
 Fickle       a transaction is given up now and then, though nothing is in its way
 EarlyApply   Redis has a transaction before its commit, which may never come
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
@@ -16,6 +17,7 @@ NoIdempotence  a store is not asked what it has before a request is repeated, so
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -119,6 +121,16 @@ class Hasty(RedoSystem):
         """Take what nobody knows for an abort."""
         outcome = await super().transact(request)
         return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
+
+
+class WallClock(RedoSystem):
+    """Past its deadline by the wall clock, a transaction counts as aborted."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Look at the clock when it is done."""
+        end_s = time.time() + request.deadline_s
+        outcome = await super().transact(request)
+        return outcome if time.time() <= end_s else Aborted(reason="the deadline passed")
 
 
 class Fickle(RedoSystem):

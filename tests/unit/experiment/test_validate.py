@@ -160,6 +160,7 @@ def rule(at: Any, fault: Fault | None = None) -> Any:
         ({"schedule": (rule("1s", faults.LoseData("graph")),)}, ["unknown-target"]),
         ({"schedule": (rule("1s", faults.Stall("31s")),)}, ["out-of-range"]),
         ({"schedule": (rule("1s", faults.Corrupt("redis")),)}, ["unknown-target"]),
+        ({"schedule": (rule("1s", faults.ClockJump(0)),)}, ["out-of-range"]),
         ({"schedule": (rule("1s", faults.Corrupt("sqlite", "/etc", offset=-1)),)}, ["bad-glob", "out-of-range"]),
         ({"schedule": (rule("1s", faults.Corrupt("sqlite")), rule("2s", faults.PowerLoss()))}, ["unlogged-change"]),
         ({"schedule": (rule("10s"),)}, ["after-load"]),

@@ -28,6 +28,7 @@ PLAIN: dict[str, Any] = {
     "delay": "50ms",
     "duration": "50ms",
     "after": "50ms",
+    "by_s": 60,
     "up": "1s",
     "down": "1s",
     "rate": 0.5,
