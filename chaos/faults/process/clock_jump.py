@@ -18,8 +18,8 @@ class ClockJump(Fault):
     """Add `by_s` seconds, which may be negative, to the wall clock that Python code in the worker reads, until healed.
 
     That is what `time.time()` and `time.time_ns()` return. Monotonic clocks are true, as they are when somebody sets
-    the clock of a machine. It reaches neither code in C (`datetime.now()`, the engines), nor the servers, nor who has taken
-    the functions out of their module before; a worker that is started meanwhile has the true clock.
+    the clock of a machine. It reaches neither code in C (`datetime.now()`, the engines), nor the servers, nor whoever
+    has taken the functions out of their module before; a worker that is started meanwhile has the true clock.
     """
 
     kind: ClassVar[str] = "process.clock_jump"
