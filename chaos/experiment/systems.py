@@ -62,7 +62,6 @@ _COORDINATED = frozenset(
     }
 )
 
-_BASE_EVERY = 2000
 _BASE_EVERY_MAX = 1_000_000
 
 
@@ -71,13 +70,14 @@ class Redo(SystemSpec):
     """The write set travels in SQLite's commit, then Redis and the graph follow idempotently.
 
     isolation: "serializable" or "snapshot", the level of every transaction of the workload.
-    base_every: after how many transactions each store is copied anew, so that the rows of the log behind can go.
+    base_every: after how many transactions each store is copied anew, so that the rows of the log behind can go; None: as
+        the coordinator thinks best, after some thousands.
     """
 
     phases: ClassVar[frozenset[str] | None] = _COORDINATED
 
     isolation: str = "serializable"
-    base_every: int = _BASE_EVERY
+    base_every: int | None = None
 
     def location(self, source: Path) -> str:
         """Return the coordinator of this package, at its level of isolation."""
@@ -87,11 +87,12 @@ class Redo(SystemSpec):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for an unknown level of isolation."""
         yield from self.bad_choice("isolation", ("serializable", "snapshot"))
-        yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
+        if self.base_every is not None:
+            yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
 
     def to_config(self) -> dict[str, Any]:
-        """Return how often bases are made."""
-        return {"base_every": self.base_every}
+        """Return how often bases are made, if that is told."""
+        return {} if self.base_every is None else {"base_every": self.base_every}
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,16 @@ class Epoxy(SystemSpec):
         "graph.purged",
     }
 
-    base_every: int = _BASE_EVERY
+    base_every: int | None = None
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for a number out of range."""
-        yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
+        if self.base_every is not None:
+            yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
 
     def to_config(self) -> dict[str, Any]:
-        """Return how often bases are made."""
-        return {"base_every": self.base_every}
+        """Return how often bases are made, if that is told."""
+        return {} if self.base_every is None else {"base_every": self.base_every}
 
     def location(self, source: Path) -> str:
         """Return the coordinator of this package."""
