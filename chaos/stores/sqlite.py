@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiosqlite
 
@@ -63,6 +63,10 @@ class WriteTransaction:
         self._store = store
         self._connection = connection
         self.committed = False
+        self.commit_called = False
+        """Whether COMMIT was begun: when it was not, nothing of the transaction can ever be there."""
+
+        self._commit_error: BaseException | None = None
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> None:
         """Run one statement. Raises StoreUnavailable (ConstraintViolated among them); then leave the block."""
@@ -75,14 +79,38 @@ class WriteTransaction:
         except (sqlite3.Error, ValueError) as error:
             raise unavailable(error) from error
 
-    async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def run(
+        self,
+        function: Callable[[sqlite3.Connection], Result],
+        *,
+        commit_if: Callable[[Result], bool] | None = None,
+    ) -> Result:
         """Run `function` on the writer's thread with its connection: many statements for the price of one hop.
 
-        It must not end the transaction. Raises StoreUnavailable for what SQLite raises, and what else it raises.
-        Cancellation: waits to the end, like `fetch`.
+        It must not end the transaction. commit_if: tells from the result whether COMMIT follows in the same hop;
+        call `commit` all the same, which then only says what became of it. Raises StoreUnavailable for what SQLite
+        raises in `function`, and what else that raises. Cancellation: waits to the end, like `fetch`.
         """
+
+        def work(connection: sqlite3.Connection) -> Result:
+            result = function(connection)
+            if commit_if is not None and commit_if(result):
+                self.commit_called = True
+                try:
+                    connection.execute("COMMIT")
+                except sqlite3.Error as error:
+                    self._commit_error = error
+                else:
+                    self.committed = True
+            return result
+
+        task, cancellation = await ended(_hop(self._connection, work))
+        if task.cancelled() and commit_if is not None:  # by the end of the event loop: the thread goes on
+            self._store.halt("COMMIT was left alone")
+        if cancellation is not None:
+            raise cancellation from (None if task.cancelled() else task.exception())
         try:
-            return await to_the_end(_hop(self._connection, function))
+            return task.result()
         except (sqlite3.Error, ValueError) as error:
             raise unavailable(error) from error
 
@@ -93,22 +121,25 @@ class WriteTransaction:
         any other error; the store is halted then. Cancellation: noted in the same way, `committed` says
         whether it took effect, and the error is the cause of the CancelledError.
         """
-        task, cancellation = await ended(self._connection.execute_fetchall("COMMIT"))
-        error = self._judge(task)
+        if self.commit_called:
+            error, cancellation = self._judge(self._commit_error), None
+        else:
+            self.commit_called = True
+            task, cancellation = await ended(self._connection.execute_fetchall("COMMIT"))
+            error = self._judge(asyncio.CancelledError() if task.cancelled() else task.exception())
         if cancellation is not None:
             raise cancellation from error
         if error is not None:
             raise error
 
-    def _judge(self, commit: asyncio.Task[Any]) -> BaseException | None:
-        """Note what became of a COMMIT that has ended; return the error to raise.
+    def _judge(self, error: BaseException | None) -> BaseException | None:
+        """Note what became of a COMMIT that has ended with `error`; return the error to raise.
 
         Whether a transaction is still open proves nothing: SQLite closes it after a failed COMMIT, too.
         """
-        if commit.cancelled():  # by the end of the event loop: the thread goes on, and nobody knows with what success
-            self._store.halt("COMMIT was left alone")
-            return asyncio.CancelledError()
-        error = commit.exception()
+        if isinstance(error, asyncio.CancelledError):  # by the end of the event loop: the thread goes on
+            self._store.halt("COMMIT was left alone")  # and nobody knows with what success
+            return error
         if error is None:
             self.committed = True
             return None

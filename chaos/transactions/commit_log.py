@@ -22,11 +22,12 @@ from typing import Any
 
 import msgspec
 
-from chaos.errors import ChaosError, StoreError, StoreInDoubt, StoreUnavailable
+from chaos.errors import ChaosError, StoreInDoubt, StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.sqlite import SQLiteStore, WriteTransaction
-from chaos.stores.sqlite_calls import unavailable
-from chaos.transactions.footprint import Conflict, Validation
+from chaos.transactions.append import Appender, Entry
+from chaos.transactions.footprint import Validation
+from chaos.transactions.rows import RedoRow, Result, WriteSet, write_set
 from chaos.transactions.system import Site
 from chaos.transactions.unit import Transaction
 
@@ -48,40 +49,6 @@ _SCHEMA = (
 
 class Fenced(ChaosError):
     """Another process has taken the commit log over; this one must not commit any more."""
-
-
-class AlreadyCommitted(ChaosError):
-    """The token is in the log already, under `csn`."""
-
-    def __init__(self, token: str, csn: int) -> None:
-        """Keep the number it has."""
-        self.token = token
-        self.csn = csn
-        super().__init__(f"committed before as csn={csn}")
-
-
-class BatchLost(StoreUnavailable):
-    """A statement ended the transaction of the whole batch: the disk is full, or it said ON CONFLICT ROLLBACK."""
-
-
-class WriteSet(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction writes outside SQLite: Redis commands as text, and Cypher with its parameters."""
-
-    redis: list[list[str]]
-    graph: list[tuple[str, dict[str, Any]]]
-
-
-class RedoRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A committed transaction. csn: commit sequence number; previous: the one before it in the log, 0 if none."""
-
-    csn: int
-    previous: int
-    token: str
-    writes: WriteSet
-
-
-Result = RedoRow | AlreadyCommitted | Conflict | StoreError
-"""What became of one transaction of a batch before its COMMIT; a StoreError: its rows were undone."""
 
 
 class CommitLog:
@@ -152,12 +119,14 @@ class CommitLog:
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,
     ) -> list[Result]:
         """Write data, commit rows and redo rows into the open `transaction`, in one hop; the caller commits.
 
         A unit that `validation` objects to is left out; one whose rows are not allowed is undone alone. Raises
         Fenced, and StoreUnavailable when nothing of the batch is left (BatchLost: a statement is to blame). begin:
-        whether the transaction is still to be begun.
+        whether the transaction is still to be begun. commit: whether COMMIT may follow in the same hop, see
+        `WriteTransaction.run`.
         """
         entries = [(unit, write_set(unit)) for unit in units]
 
@@ -166,12 +135,12 @@ class CommitLog:
                 connection.execute("BEGIN IMMEDIATE")
             return self._append(connection, entries, validation)
 
-        return await transaction.run(work)
+        return await transaction.run(work, commit_if=_has_rows if commit else None)
 
     def _append(
         self,
         connection: sqlite3.Connection,
-        entries: Iterable[tuple[Transaction, WriteSet]],
+        entries: Sequence[Entry],
         validation: Validation | None,
     ) -> list[Result]:
         """Do what `append` says, on the writer's thread."""
@@ -180,15 +149,7 @@ class CommitLog:
         ).fetchone()
         if owner != self._owner:
             raise Fenced(f"owner={owner} has taken over from {self._owner}")
-        previous = last or 0
-        results: list[Result] = []
-        for unit, writes in entries:
-            row = RedoRow(csn=max(previous, self.floor) + 1, previous=previous, token=unit.token, writes=writes)
-            result = _append_one(connection, row, unit, validation)
-            if isinstance(result, RedoRow):
-                previous = row.csn
-            results.append(result)
-        return results
+        return Appender(connection, last or 0, self.floor).append(entries, validation)
 
     def committed(self, row: RedoRow) -> None:
         """Note that `row` is durable."""
@@ -314,38 +275,5 @@ class CommitLog:
             raise
 
 
-def _append_one(
-    connection: sqlite3.Connection, row: RedoRow, unit: Transaction, validation: Validation | None
-) -> Result:
-    """Write one transaction inside a savepoint; on an error undo it. Raises BatchLost when that took all others too."""
-    known = connection.execute("SELECT csn FROM commits WHERE token = ?", (row.token,)).fetchone()
-    if known is not None:
-        return AlreadyCommitted(row.token, known[0])
-    objection = validation.check(unit) if validation is not None else None
-    if objection is not None:
-        return objection
-    connection.execute("SAVEPOINT one")
-    try:
-        for sql, parameters in unit.sqlite.writes:
-            connection.execute(sql, parameters)
-        connection.execute("INSERT INTO commits VALUES (?, ?)", (row.csn, row.token))
-        text = msgspec.json.encode(row.writes).decode()
-        connection.execute("INSERT INTO redo VALUES (?, ?, ?, ?)", (row.csn, row.previous, row.token, text))
-    except (sqlite3.Error, ValueError) as error:
-        if not connection.in_transaction:
-            raise BatchLost("sqlite", f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}") from error
-        connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
-        return unavailable(error)
-    connection.execute("RELEASE one")
-    if validation is not None:
-        validation.accept(unit)
-    return row
-
-
-def write_set(unit: Transaction) -> WriteSet:
-    """Return the buffered writes of `unit` for the other stores, in the form that is logged."""
-    return WriteSet(
-        redis=[[str(part) for part in command] for command in unit.redis.writes],
-        graph=[(cypher, dict(parameters)) for cypher, parameters in unit.graph.writes],
-    )
+def _has_rows(results: Sequence[Result]) -> bool:
+    return any(isinstance(one, RedoRow) for one in results)

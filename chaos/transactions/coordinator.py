@@ -9,9 +9,9 @@ for what that promises and what it does not.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from secrets import token_hex
 from typing import Literal
 
 from chaos.errors import StoreError, TransactionAborted, TransactionInDoubt
@@ -33,7 +33,8 @@ from chaos.transactions.view import Desk, RedisReading, SnapshotView
 Acknowledge = Literal["applied", "durable"]
 
 LAG_MAX = 256
-_PROGRESS_S = 0.5
+"""Transactions that a store may be behind; those that come then wait for it, until their deadline."""
+
 _OPEN_S = 5.0
 _RECOVERY_S = 2.0
 _CLOSE_S = 1.0
@@ -145,23 +146,26 @@ class Coordinator:
         deadline came when some store was still behind. An exception of the block aborts and passes through.
         Cancellation: the outcome is unknown to the caller then, and `recover` tells it.
         """
-        token = token or token_hex(16)
+        token = token or os.urandom(16).hex()
         self._admit(token)
         stores = self._stores
-        view = SnapshotView(token, self._desk, self._appliers[0], lambda: self._log.last_csn)
+        view = SnapshotView(token, self._desk, self._appliers[0], self._log)
         unit = Transaction(
             token, stores.sqlite, stores.redis, stores.graph, view=view, isolation=isolation, read_only=read_only
         )
         attempt: Attempt | None = None
         try:
             async with asyncio.timeout(deadline_s):
-                with self._tokens.held(token):  # no await lies before this, so a `recover` asked later knows of it
+                self._tokens.hold(token)  # nothing was waited for before this, so a `recover` asked later knows of it
+                try:
                     if not read_only:
                         await self._wait_for_room(token)
                     await self._site.phase("begin", token)
                     yield unit
                     await self._site.phase("buffered", token)
                     attempt = None if read_only else await self._submit(unit, view)
+                finally:
+                    self._tokens.release(token)
                 outcome = None if attempt is None else await attempt.decided()
                 if isinstance(outcome, Committed) and self._acknowledge == "applied":
                     # The graph is the slower one: whoever has waited for it finds Redis done, and is woken once.
@@ -169,7 +173,7 @@ class Coordinator:
                     await self._appliers[0].wait_for(outcome.csn)
         except TimeoutError:
             if attempt is None:
-                raise TransactionAborted(token, "the deadline passed before the commit") from None
+                raise TransactionAborted(token, self._why_late()) from None
             attempt.abandon("the deadline passed before the commit")
         except ApplierDied as error:
             if attempt is None:  # a read waited for it
@@ -183,6 +187,7 @@ class Coordinator:
             raise
         finally:
             view.close()
+            unit.end()
         await self._finish(unit, attempt)
 
     async def _submit(self, unit: Transaction, view: SnapshotView) -> Attempt:
@@ -204,7 +209,7 @@ class Coordinator:
         await self._stores.close()
 
     def _admit(self, token: str) -> None:
-        """Refuse work that could only pile up, and tokens that `Tokens.admit` refuses. Raises TransactionError."""
+        """Refuse what cannot be done, and tokens that `Tokens.admit` refuses. Raises TransactionError."""
         if self._closed_to_work is not None:
             raise TransactionAborted(token, self._closed_to_work)
         if self._leader.stopped is not None:
@@ -215,26 +220,26 @@ class Coordinator:
         for applier in self._appliers:
             if applier.died is not None:
                 raise TransactionAborted(token, str(applier.died))
-            if applier.trouble is not None and self._lag(applier) > LAG_MAX:
-                raise TransactionAborted(token, self._behind(applier))
 
     def _lag(self, applier: Applier) -> int:
         return self._log.last_csn - applier.applied
 
-    def _behind(self, applier: Applier) -> str:
-        return (
-            f"{applier.name} is {self._lag(applier)} transactions behind: {applier.trouble or 'it makes no progress'}"
-        )
+    def _why_late(self) -> str:
+        """Say why a transaction was not committed by its deadline."""
+        for applier in self._appliers:
+            if (lag := self._lag(applier)) > LAG_MAX:
+                why = applier.trouble or "it makes no progress"
+                return f"the deadline passed; {applier.name} is {lag} transactions behind: {why}"
+        return "the deadline passed before the commit"
 
     async def _wait_for_room(self, token: str) -> None:
-        """Hold a transaction back while a store is far behind. Raises TransactionAborted when it comes no nearer."""
+        """Hold a transaction back while a store is far behind. Raises TransactionAborted when its applier has died."""
         for applier in self._appliers:
             while self._lag(applier) > LAG_MAX:
                 try:
-                    async with asyncio.timeout(_PROGRESS_S):
-                        await applier.wait_for(applier.applied + 1)
-                except (TimeoutError, ApplierDied):
-                    raise TransactionAborted(token, self._behind(applier)) from None
+                    await applier.wait_for(applier.applied + 1)
+                except ApplierDied as error:
+                    raise TransactionAborted(token, str(error)) from error
 
     async def _finish(self, unit: Transaction, attempt: Attempt | None) -> None:
         """Turn the outcome into an exception, or note it in `unit`."""

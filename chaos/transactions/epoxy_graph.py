@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from chaos.errors import StoreError, StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.graph_terms import GraphRejected
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.graph_secondary import GraphSecondary
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.shipper import ShipRefused
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
@@ -54,6 +55,8 @@ class EpoxyGraph(GraphSecondary):
         if outcome != "applied":
             self._undecided = False
             raise StoreUnavailable(self.name, f"the batch was not taken: {outcome}")
+        if self._effort is not None:
+            self._effort += sum(len(row.writes.graph) for row in rows)
         state = self.store.state
         self._generation = None if state is None else state.generation
 

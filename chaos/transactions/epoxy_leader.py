@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from chaos.errors import StoreError, StoreInDoubt, StoreUnavailable
 from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.attempt import Attempt
-from chaos.transactions.commit_log import BatchLost, CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.leader import Leader
+from chaos.transactions.rows import BatchLost, RedoRow
 from chaos.transactions.shipper import Shipper, ShipRefused
 from chaos.transactions.system import Site
 from chaos.transactions.tokens import Tokens
@@ -29,6 +30,8 @@ _CAREFUL = 64
 
 class EpoxyLeader(Leader):
     """Commits what both other stores have taken, and nothing else."""
+
+    _commits_at_once = False
 
     def __init__(
         self, sqlite: SQLiteStore, log: CommitLog, shippers: Sequence[Shipper], tokens: Tokens, site: Site

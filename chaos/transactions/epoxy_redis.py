@@ -10,8 +10,9 @@ from chaos.errors import StoreUnavailable
 from chaos.stores import policies
 from chaos.stores.redis import RedisStore, Script
 from chaos.transactions import redis_base
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.redis_versions import FILL, FOLLOW, SHIP, TAKE_BACK, text
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.secondaries import APPLIED_KEY, REFUSED_KEY, RedisSecondary
 from chaos.transactions.shipper import ShipRefused
 from chaos.transactions.system import Site

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from chaos.errors import ChaosError
 from chaos.transactions.granules import Read, Write
@@ -21,8 +22,7 @@ class Conflict(ChaosError):
     """Somebody who committed first wrote what this transaction depends on. It may be tried again."""
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(msgspec.Struct, frozen=True):
     """What was seen and what will change.
 
     reads: all that was seen, as of `since` (None: nothing). overwrites: those of the writes that replace what is
@@ -35,6 +35,9 @@ class Footprint:
     overwrites: tuple[Write, ...] = ()
 
 
+NOTHING = Footprint()
+
+
 class Validation:
     """The check of one batch: each against all commits since its snapshot, and against those before it in the batch."""
 
@@ -44,6 +47,10 @@ class Validation:
         self._batch = Window()
         self._accepted: list[tuple[Write, ...]] = []
         self._count = 0
+
+    def anew(self) -> Validation:
+        """Return one for the same batch from its beginning."""
+        return Validation(self._window)
 
     def check(self, unit: Transaction) -> Conflict | None:
         """Return why `unit` must not commit now. To be called once for each, in the order of their numbers."""

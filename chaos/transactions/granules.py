@@ -3,12 +3,17 @@
 A read is a whole place (a table of SQLite, a label or relationship table of the graph), the rows of a table in which a
 column has a value or lies in a range, a key of Redis, or all keys with a prefix. A write is a whole place, or one row
 of which some columns are known. Whoever knows less declares more: too coarse costs aborts, too fine costs isolation.
+
+They refer to nothing but text and numbers, so the garbage collector need not look at them: tens of thousands are kept
+to be compared with, and to go through them all would stop everybody for a tenth of a second, again and again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 REDIS = "redis"
 _KEY = "key"
@@ -16,13 +21,13 @@ _GRAPH_ANY = "graph:*"  # everything that is written touches this
 _GRAPH_ALL = "graph:!"  # what is written without a label touches this, and every reader looks
 
 
-class Whole(NamedTuple):
+class Whole(msgspec.Struct, frozen=True, gc=False):
     """Everything in a place."""
 
     place: str
 
 
-class Point(NamedTuple):
+class Point(msgspec.Struct, frozen=True, gc=False):
     """Rows in which `column` equals `value`; the value is normalised, see `comparable`."""
 
     place: str
@@ -30,7 +35,7 @@ class Point(NamedTuple):
     value: str
 
 
-class Range(NamedTuple):
+class Range(msgspec.Struct, frozen=True, gc=False):
     """Rows in which `column` lies between two numbers, both included; None: no bound. Text never lies in a range."""
 
     place: str
@@ -39,14 +44,14 @@ class Range(NamedTuple):
     high: float | None
 
 
-class Prefix(NamedTuple):
+class Prefix(msgspec.Struct, frozen=True, gc=False):
     """Keys of Redis that begin with `prefix`."""
 
     prefix: str
     place: str = REDIS
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row that is written; `columns` are those of which the value is known, before and after."""
 
     place: str

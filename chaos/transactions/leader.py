@@ -18,9 +18,10 @@ from chaos.stores import policies
 from chaos.stores.sqlite import SQLiteStore
 from chaos.transactions.applier import Applier
 from chaos.transactions.attempt import Attempt
-from chaos.transactions.commit_log import AlreadyCommitted, BatchLost, CommitLog, Fenced, RedoRow, Result
+from chaos.transactions.commit_log import CommitLog, Fenced
 from chaos.transactions.footprint import Conflict, Validation
 from chaos.transactions.local_site import QuietSite
+from chaos.transactions.rows import AlreadyCommitted, BatchLost, RedoRow, Result
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Site
 from chaos.transactions.tokens import Tokens
 from chaos.transactions.window import Window
@@ -31,6 +32,9 @@ BATCH_MAX = 64
 class Leader:
     """The only one who commits. `stopped` says why nothing will be committed any more; None while it works."""
 
+    _commits_at_once = True
+    """Whether COMMIT may follow the last row without a word, when nobody wants to hear of the steps between."""
+
     def __init__(
         self, sqlite: SQLiteStore, log: CommitLog, appliers: Sequence[Applier], tokens: Tokens, site: Site
     ) -> None:
@@ -40,7 +44,7 @@ class Leader:
         self._appliers = tuple(appliers)
         self._tokens = tokens
         self._site = site
-        self._quiet = isinstance(site, QuietSite)  # then nothing can happen between BEGIN and the first row
+        self._quiet = isinstance(site, QuietSite)  # then nothing can happen between BEGIN and COMMIT
         self._queue: deque[Attempt] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -144,12 +148,21 @@ class Leader:
         if not batch:
             return []
         results: Sequence[Result] = ()
+        at_once = self._quiet and self._commits_at_once
         try:
             async with self._sqlite.write(begin=not self._quiet) as transaction:
-                if not self._quiet and not await self._told(batch, "sqlite.begun"):
+                if not await self._told(batch, "sqlite.begun"):
                     return None
                 units = [attempt.unit for attempt in batch]
-                results = await self._log.append(transaction, units, Validation(self.window), begin=self._quiet)
+                for attempt in batch if at_once else ():
+                    attempt.handed_over = True
+                try:
+                    results = await self._log.append(
+                        transaction, units, Validation(self.window), begin=self._quiet, commit=at_once
+                    )
+                finally:
+                    for attempt in () if transaction.commit_called else batch:
+                        attempt.handed_over = False
                 rows = [one for one in results if isinstance(one, RedoRow)]
                 going = [attempt for attempt, one in zip(batch, results, strict=True) if isinstance(one, RedoRow)]
                 if not await self._before_commit(going, rows) or not await self._told(going, "sqlite.committing"):

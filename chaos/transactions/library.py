@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from chaos.stores import policies
-from chaos.transactions.applier import Applier
+from chaos.transactions.applier import GATHER_S, Applier
 from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.coordinator import Acknowledge, Coordinator
 from chaos.transactions.epoxy import EpoxyCoordinator
@@ -97,7 +97,9 @@ async def _over_a_log(stores: Stores, schema: Genesis, arm: Arm, acknowledge: Ac
         )
         return EpoxyCoordinator(stores, log, shippers, site, acknowledge=acknowledge)
     redis = RedisSecondary(stores.redis_applier, schema, log, site)
-    appliers = (Applier(redis, log, site), Applier(GraphSecondary(stores.graph, schema, log, site), log, site))
+    graph = GraphSecondary(stores.graph, schema, log, site)
+    gather_s = GATHER_S if acknowledge == "durable" else 0.0
+    appliers = (Applier(redis, log, site, gather_s=gather_s), Applier(graph, log, site, gather_s=gather_s))
     coordinator = Coordinator(stores, log, appliers, site, acknowledge=acknowledge)
     redis.snapshots = coordinator.snapshot_numbers
     return coordinator

@@ -100,6 +100,8 @@ class NaiveCoordinator:
                 await self._commit_in_turn(unit)
         except (StoreError, TimeoutError) as error:
             raise TransactionInDoubt(unit.token, f"torn, perhaps: {error}") from error
+        finally:
+            unit.end()
         self._count += 1
         unit.csn, unit.applied = self._count, True
 

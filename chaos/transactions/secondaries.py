@@ -15,14 +15,15 @@ import msgspec
 from chaos.errors import ChaosError, StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 from chaos.transactions import redis_base, redis_snapshot
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.system import Site
 from chaos.workload.base import Genesis
 
 APPLIED_KEY = "chaos:applied"
 REFUSED_KEY = "chaos:refused"
-BASE_EVERY = 2000
-"""Transactions from one base to the next; applying them again takes about a second."""
+BASE_EVERY = 8000
+"""Transactions from one base to the next; applying them again takes about half a second."""
 
 _FIRST_ROWS = "first-rows"
 """What stands in the place of a token when the server refuses a part of the first rows."""

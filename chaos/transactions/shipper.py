@@ -14,7 +14,8 @@ from typing import Protocol
 
 from chaos.errors import ChaosError, StoreUnavailable
 from chaos.transactions.applier import Applier
-from chaos.transactions.commit_log import CommitLog, RedoRow
+from chaos.transactions.commit_log import CommitLog
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.secondaries import Secondary
 from chaos.transactions.system import Site
 

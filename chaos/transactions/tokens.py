@@ -21,7 +21,7 @@ class Tokens:
 
     def __init__(self) -> None:
         """Nothing is under way, nothing is refused."""
-        self._holders: Counter[str] = Counter()
+        self._holders: dict[str, int] = {}
         self._released: asyncio.Event | None = None
         self._questions: Counter[str] = Counter()
         self._aborted: set[str] = set()
@@ -38,25 +38,18 @@ class Tokens:
 
     def hold(self, token: str) -> None:
         """Note that something of `token` begins that may lead to a commit."""
-        self._holders[token] += 1
+        self._holders[token] = self._holders.get(token, 0) + 1
 
     def release(self, token: str) -> None:
         """Note its end; to be called once for each `hold`."""
-        self._holders[token] -= 1
-        if not self._holders[token]:
+        left = self._holders[token] - 1
+        if left:
+            self._holders[token] = left
+        else:
             del self._holders[token]
             if self._released is not None:  # somebody waits; there is a new one for whoever waits next
                 self._released.set()
                 self._released = None
-
-    @contextmanager
-    def held(self, token: str) -> Iterator[None]:
-        """Hold `token` inside the block."""
-        self.hold(token)
-        try:
-            yield
-        finally:
-            self.release(token)
 
     async def idle(self, token: str, timeout_s: float) -> bool:
         """Wait until nothing holds `token`; False when that takes longer than `timeout_s`. Safe to cancel.

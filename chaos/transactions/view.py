@@ -23,6 +23,7 @@ from chaos.transactions.window import Window
 
 if TYPE_CHECKING:
     from chaos.transactions.applier import Applier
+    from chaos.transactions.commit_log import CommitLog
     from chaos.transactions.leader import Leader
     from chaos.transactions.stores import Stores
     from chaos.transactions.unit import Transaction
@@ -65,12 +66,12 @@ class Desk:
 class SnapshotView:
     """The view of one transaction. `reads`: all that it has seen; `csn`: as of when, None while it has read nothing."""
 
-    def __init__(self, token: str, desk: Desk, redis: Applier, last_csn: Callable[[], int]) -> None:
+    def __init__(self, token: str, desk: Desk, redis: Applier, log: CommitLog) -> None:
         """See nothing yet. `redis`: the applier, which tells when Redis is up to a snapshot."""
         self._token = token
         self._desk = desk
         self._redis = redis
-        self._last_csn = last_csn
+        self._log = log
         self._snapshot: Snapshot | None = None
         self._closed = False
         self.reads: set[Read] = set()
@@ -191,7 +192,7 @@ class SnapshotView:
             has_graph = self._snapshot is not None and self._snapshot.graph is not None
             newer = await self._desk.snapshots.acquire(graph=has_graph)
             async with self._desk.leader.still:
-                if newer.csn != self._last_csn():
+                if newer.csn != self._log.last_csn:
                     self._desk.snapshots.release(newer)
                     continue
                 self._move(newer)

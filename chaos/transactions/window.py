@@ -25,15 +25,13 @@ class _Place:
         self.points: dict[tuple[str, str], int] = {}
         self.shapes: dict[tuple[str, ...], int] = {}
 
-    def add(self, csn: int, write: Write) -> None:
-        """Note a write."""
+    def add(self, csn: int, row: Row) -> None:
+        """Note the write of one row."""
         self.last = csn
-        if isinstance(write, Whole):
-            self.whole = csn
-            return
-        self.rows.append((csn, write))
-        self.points.update(dict.fromkeys(write.columns, csn))
-        self.shapes[tuple([column for column, _ in write.columns])] = csn
+        self.rows.append((csn, row))
+        for column in row.columns:
+            self.points[column] = csn
+        self.shapes[tuple([name for name, _ in row.columns])] = csn
 
     def forget(self, csn: int) -> None:
         """Drop the rows of `csn`, the oldest that is known."""
@@ -72,17 +70,22 @@ class Window:
         """Begin with nothing written after `oldest`."""
         self.oldest = oldest
         self._commits_max = commits_max
-        self._commits: deque[tuple[int, set[str]]] = deque()
+        self._commits: deque[tuple[int, tuple[str, ...]]] = deque()
         self._places: dict[str, _Place] = {}
 
     def add(self, csn: int, writes: Sequence[Write]) -> None:
         """Note what `csn` has written; numbers must rise."""
+        with_rows: list[str] = []
         for write in writes:
             place = self._places.get(write.place)
             if place is None:
                 place = self._places[write.place] = _Place()
-            place.add(csn, write)
-        self._commits.append((csn, {write.place for write in writes}))
+            if isinstance(write, Row):
+                place.add(csn, write)
+                with_rows.append(write.place)
+            else:
+                place.last = place.whole = csn
+        self._commits.append((csn, tuple(with_rows)))
         while len(self._commits) > self._commits_max:
             self.oldest, places = self._commits.popleft()
             for name in places:

@@ -25,10 +25,11 @@ import msgspec
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import WriteTransaction
-from chaos.transactions.commit_log import CommitLog, RedoRow, Result
+from chaos.transactions.commit_log import CommitLog
 from chaos.transactions.footprint import Validation
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
+from chaos.transactions.rows import RedoRow, Result
 from chaos.transactions.secondaries import APPLIED_KEY, APPLY_UNCHECKED, RedisSecondary
 from chaos.transactions.system import Aborted, Committed, InDoubt, Outcome, Request, Site
 from chaos.transactions.unit import Transaction
@@ -55,6 +56,7 @@ class _PurgingLog(CommitLog):
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,  # never with what is appended: more follows
     ) -> list[Result]:
         results = await super().append(transaction, units, validation, begin=begin)
         await transaction.execute("DELETE FROM redo WHERE csn <= ?", (self.floor,))
@@ -153,6 +155,7 @@ class _EarlyLog(CommitLog):
         validation: Validation | None = None,
         *,
         begin: bool = False,
+        commit: bool = False,  # never with what is appended: more follows
     ) -> list[Result]:
         results = await super().append(transaction, units, validation, begin=begin)
         rows = [result for result in results if isinstance(result, RedoRow)]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from chaos.transactions.applier import ApplierDied
-from chaos.transactions.commit_log import RedoRow
 from chaos.transactions.redo import RedoSystem
+from chaos.transactions.rows import RedoRow
 from chaos.transactions.secondaries import RedisSecondary
 from chaos.transactions.system import Aborted, Committed, InDoubt
 

@@ -10,7 +10,8 @@ from chaos.errors import ChaosError, StoreInDoubt, StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore, WriteTransaction
-from chaos.transactions.commit_log import AlreadyCommitted, CommitLog, Fenced, RedoRow
+from chaos.transactions.commit_log import CommitLog, Fenced
+from chaos.transactions.rows import AlreadyCommitted, RedoRow
 from chaos.transactions.unit import Transaction
 
 Opened = tuple[SQLiteStore, CommitLog]

@@ -6,8 +6,8 @@ import pytest
 
 from chaos._channel import RemoteError
 from chaos.errors import StoreUnavailable
-from chaos.transactions.commit_log import RedoRow, WriteSet
 from chaos.transactions.graph_secondary import GraphSecondary
+from chaos.transactions.rows import RedoRow, WriteSet
 from chaos.transactions.secondaries import BATCH_MAX
 
 

@@ -7,7 +7,7 @@ import pytest
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.stores.sqlite import SQLiteStore
-from chaos.transactions.commit_log import write_set
+from chaos.transactions.rows import write_set
 from chaos.transactions.unit import Transaction
 
 
