@@ -103,6 +103,7 @@ class Plan:
             },
             "seed": self.seed,
             "system": experiment.system.location(self.source),
+            "system_settings": experiment.system.to_config(),
             "stores": {store.name: store.to_config() for store in experiment.stores},
             "workload": experiment.workload.to_config(),
             "steady_state": [{"probe": type(probe).__name__, **probe.arguments()} for probe in experiment.steady_state],

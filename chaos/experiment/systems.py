@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from chaos._declare import Declared
 from chaos.errors import Problem
@@ -28,6 +28,10 @@ class SystemSpec(Declared):
         """
         raise NotImplementedError
 
+    def to_config(self) -> dict[str, Any]:
+        """Return its settings as plain JSON values; the worker finds them as options["system"]. Empty: none."""
+        return {}
+
 
 _COORDINATED = frozenset(
     {
@@ -49,8 +53,16 @@ _COORDINATED = frozenset(
         "redis.rebuilt",
         "graph.rebuilding",
         "graph.rebuilt",
+        "redis.copying",
+        "redis.copied",
+        "graph.copying",
+        "graph.copied",
+        "log.purging",
+        "log.purged",
     }
 )
+
+_BASE_EVERY_MAX = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,14 @@ class Redo(SystemSpec):
     """The write set travels in SQLite's commit, then Redis and the graph follow idempotently.
 
     isolation: "serializable" or "snapshot", the level of every transaction of the workload.
+    base_every: after how many transactions each store is copied anew, so that the rows of the log behind can go; None:
+        as the coordinator thinks best, after some thousands.
     """
 
     phases: ClassVar[frozenset[str] | None] = _COORDINATED
 
     isolation: str = "serializable"
+    base_every: int | None = None
 
     def location(self, source: Path) -> str:
         """Return the coordinator of this package, at its level of isolation."""
@@ -72,11 +87,20 @@ class Redo(SystemSpec):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for an unknown level of isolation."""
         yield from self.bad_choice("isolation", ("serializable", "snapshot"))
+        if self.base_every is not None:
+            yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return how often bases are made, if that is told."""
+        return {} if self.base_every is None else {"base_every": self.base_every}
 
 
 @dataclass(frozen=True)
 class Epoxy(SystemSpec):
-    """Redis and the graph have each transaction before SQLite's commit, which makes it visible."""
+    """Redis and the graph have each transaction before SQLite's commit, which makes it visible.
+
+    base_every: as for `Redo`.
+    """
 
     phases: ClassVar[frozenset[str] | None] = _COORDINATED | {
         "redis.purging",
@@ -84,6 +108,17 @@ class Epoxy(SystemSpec):
         "graph.purging",
         "graph.purged",
     }
+
+    base_every: int | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for a number out of range."""
+        if self.base_every is not None:
+            yield from self.bad_count("base_every", 1, _BASE_EVERY_MAX)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return how often bases are made, if that is told."""
+        return {} if self.base_every is None else {"base_every": self.base_every}
 
     def location(self, source: Path) -> str:
         """Return the coordinator of this package."""

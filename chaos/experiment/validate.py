@@ -188,14 +188,14 @@ def _aims(fault: Fault, attribute: str, known: Sequence[str]) -> list[str]:
 
 
 def _unlogged(experiment: Experiment) -> Iterator[Problem]:
-    """No files go behind the back of the log that a loss of power is rebuilt from."""
+    """No files are changed behind the back of the log that a loss of power is rebuilt from."""
     if any(fault.kind == "disk.power_loss" for fault in _faults(experiment)):
         for fault in _faults(experiment):
-            if fault.kind == "process.lose_data":
+            if fault.kind == "process.corrupt":
                 yield fault.problem(
-                    "...) must not be in one schedule with a PowerLoss, whose log of file operations lacks the removal",
+                    "...) must not be in one schedule with a PowerLoss, whose log of file operations lacks the change",
                     "make an experiment for each",
-                    "unlogged-removal",
+                    "unlogged-change",
                 )
 
 

@@ -34,15 +34,20 @@ if TYPE_CHECKING:
     from chaos.faults.network.toxics.slow_accept import SlowAccept
     from chaos.faults.network.toxics.slow_close import SlowClose
     from chaos.faults.network.toxics.timeout import Timeout
+    from chaos.faults.process.clock_jump import ClockJump
+    from chaos.faults.process.corrupt import Corrupt
     from chaos.faults.process.hold_lock import HoldLock
     from chaos.faults.process.kill import Kill
     from chaos.faults.process.lose_data import LoseData
     from chaos.faults.process.pause import Pause
+    from chaos.faults.process.stall import Stall
     from chaos.faults.process.supplant import Supplant
 
 _HOMES = {
     "Bandwidth": "chaos.faults.network.toxics.bandwidth:Bandwidth",
     "BitRot": "chaos.faults.disk.transfers:BitRot",
+    "ClockJump": "chaos.faults.process.clock_jump:ClockJump",
+    "Corrupt": "chaos.faults.process.corrupt:Corrupt",
     "Cut": "chaos.faults.network.resp.actions:Cut",
     "Delay": "chaos.faults.network.resp.actions:Delay",
     "Disconnect": "chaos.faults.network.toxics.disconnect:Disconnect",
@@ -84,8 +89,9 @@ _HOMES = {
     "SlowAccept": "chaos.faults.network.toxics.slow_accept:SlowAccept",
     "SlowClose": "chaos.faults.network.toxics.slow_close:SlowClose",
     "SlowStart": "chaos.faults.container.stop:SlowStart",
-    "Supplant": "chaos.faults.process.supplant:Supplant",
+    "Stall": "chaos.faults.process.stall:Stall",
     "Stop": "chaos.faults.container.stop:Stop",
+    "Supplant": "chaos.faults.process.supplant:Supplant",
     "Timeout": "chaos.faults.network.toxics.timeout:Timeout",
     "TornWrite": "chaos.faults.disk.transfers:TornWrite",
 }
@@ -93,6 +99,8 @@ _HOMES = {
 __all__ = [
     "Bandwidth",
     "BitRot",
+    "ClockJump",
+    "Corrupt",
     "Cut",
     "Delay",
     "Disconnect",
@@ -134,6 +142,7 @@ __all__ = [
     "SlowAccept",
     "SlowClose",
     "SlowStart",
+    "Stall",
     "Stop",
     "Supplant",
     "Timeout",

@@ -118,6 +118,18 @@ class Levers(Protocol):
         Raises ProcessLookupError when there is none, or it is not open yet.
         """
 
+    async def stall(self, duration_s: float) -> float:
+        """Block the worker's event loop, and return for how long it stood still, in seconds, when it goes on.
+
+        Raises ProcessLookupError when no worker runs, or it ends meanwhile.
+        """
+
+    async def shift_clock(self, by_s: float) -> int:
+        """Have the worker's wall clock tell so many seconds more than the true time; return how many clocks now do.
+
+        0.0 gives it back. Raises ProcessLookupError when no worker runs.
+        """
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on; return how many phases it was seen to reach, as soon as there is one.
 
@@ -125,10 +137,16 @@ class Levers(Protocol):
         """
 
     def lock(self, store: str) -> int:
-        """Take the lock that writers of a file store need; return a descriptor whose closing gives it back.
+        """Take the lock that whoever writes to a file store needs; return a descriptor whose closing gives it back.
 
         Raises ProcessLookupError while somebody else has it, or the store is not open; EnvironmentUnavailable when it
         has none that could be taken.
+        """
+
+    def corrupt(self, store: str, path: str, offset: int, length: int) -> Mapping[str, int]:
+        """Turn bytes of the files of a store that the glob `path` matches into their complement.
+
+        Returns files_changed and bytes_changed. Raises ProcessLookupError when no file matches.
         """
 
     async def empty(self, target: str) -> Mapping[str, int]:

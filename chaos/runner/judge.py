@@ -36,8 +36,9 @@ class Judged:
 def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = None) -> Judged:
     """Judge the history in `folder` by the checks that its plan names, and by `landed` whether it is named or not.
 
-    `run` is the content of run.json. `stopped` says why the run ended early: then it cannot pass. Reads only;
-    raises PlanError when a file is missing or malformed, HarnessError when a check itself fails.
+    `run` is the content of run.json. `stopped` says why the run ended early: then it cannot pass, unless the end is the
+    system's own and the failure that was expected. Reads only; raises PlanError when a file is missing or malformed,
+    HarnessError when a check itself fails.
     """
     plan_path = folder / "plan.json"
     plan = read_json(plan_path)
@@ -45,7 +46,8 @@ def judge_folder(folder: Path, run: Mapping[str, Any], *, stopped: str | None = 
     context = Context.from_plan(plan, str(plan_path))
     verdicts = judge(history, guarded(of_plan(plan, str(plan_path))), context)
     conclusion = conclude(verdicts, context.expect)
-    if stopped is not None and conclusion.verdict == "pass":
+    known_end = context.expect is not None and any(history.events("system_gone"))
+    if stopped is not None and conclusion.verdict == "pass" and not known_end:
         conclusion = Conclusion("inconclusive", ExitCode.INCONCLUSIVE, f"inconclusive: {stopped}.")
     told = {**run, "verdict": conclusion.verdict, "exit_code": int(conclusion.exit_code), "stopped": stopped}
     report = render(told, plan, verdicts, conclusion, history)

@@ -29,6 +29,7 @@ from chaos.faults.disk.power import PowerLoss
 from chaos.history.model import Kind
 from chaos.history.writer import HistoryWriter
 from chaos.runner.disks import Disks
+from chaos.runner.eraser import erase
 from chaos.runner.folder import RunFolder
 from chaos.runner.guardian import RUN_MARK, Guardian, processes_with
 from chaos.runner.ledger import Ledger
@@ -126,7 +127,8 @@ class Stage:
         )
         power = Power(self.log, self.environment, self.supervisor) if self.log is not None else None
         self._disks.connect(self.environment, self.supervisor)
-        levers = RunLevers(self.environment, network, self.supervisor, self._disks, self._folder.data, power)
+        eraser = partial(erase, log=self._folder.logs / "eraser.log", environment=variables, on_child=self._watch)
+        levers = RunLevers(self.environment, network, self.supervisor, self._disks, self._folder.data, eraser, power)
         self.nemesis = Nemesis(self._plan.rules, self._plan.seed, levers, self.history, self.ledger)
         self.nemesis.on_armed = self.supervisor.arm
         try:
@@ -290,7 +292,7 @@ class Stage:
             data_folder=str(self._folder.data),
             graph_engine=self.graph_engine,
             workload=self._plan.experiment.workload.to_config(),
-            options=self._stores,
+            options={**self._stores, "system": self._plan.experiment.system.to_config()},
         )
         return WorkerPlan(
             location=self._plan.experiment.system.location(self._plan.source),

@@ -151,6 +151,22 @@ class Supervisor:
         self._supplanted.set()
         return self.child.pid
 
+    async def stall(self, duration_s: float) -> float:
+        """Block the worker's event loop; return for how long it stood still. Raises ProcessLookupError without one."""
+        try:
+            stalled_s: float = await self.call("stall", {"seconds": duration_s}, duration_s + PEACE_TIMEOUT_S)
+        except ChannelClosed as error:
+            raise ProcessLookupError("no worker is running that could stand still") from error
+        return stalled_s
+
+    async def shift_clock(self, by_s: float) -> int:
+        """Shift the worker's wall clock; return how many clocks tell the wrong time. Raises ProcessLookupError."""
+        try:
+            shifted: int = await self.call("shift_clock", {"seconds": by_s}, PEACE_TIMEOUT_S)
+        except ChannelClosed as error:
+            raise ProcessLookupError("no worker is running whose clock could jump") from error
+        return shifted
+
     async def resume(self, pid: int) -> int:
         """Let a supplanted worker go on; return how many phases it has reached, as soon as it has reached one."""
         ghost = self._ghosts[pid]

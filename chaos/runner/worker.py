@@ -12,6 +12,7 @@ import asyncio
 import faulthandler
 import os
 import socket
+import time
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ from chaos._process import die_with_parent
 from chaos.errors import HarnessError
 from chaos.faults.disk.control import Control
 from chaos.history.model import StoreImage
+from chaos.runner import wall_clock
 from chaos.runner.sampling import Sampler
 from chaos.transactions.loading import load_system
 from chaos.transactions.system import Outcome, Request, Resolution, SiteConfig, System
@@ -97,6 +99,10 @@ class Worker:
     async def _answer(self, op: str, args: dict[str, Any]) -> Any:
         if op == "load":
             return self._load(args)
+        if op == "stall":
+            return _stall(args["seconds"])
+        if op == "shift_clock":
+            return wall_clock.shift(args["seconds"])
         if self._system is None or self._site is None:
             raise HarnessError(f"{op} before load")
         match op:
@@ -131,6 +137,13 @@ class Worker:
         self._site = WorkerSite(self.channel, config, frozenset(args["armed"]))
         self._system = load_system(args["location"])
         return {"pid": os.getpid()}
+
+
+def _stall(duration_s: float) -> float:
+    """Keep the event loop from running for so long, but no other thread; return how long it was."""
+    begun_s = time.monotonic()
+    time.sleep(duration_s)
+    return time.monotonic() - begun_s
 
 
 class ProtocolMistake(Exception):

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-_LOCK = "owner.lock"
+LOCK = "owner.lock"
+"""In the folder; whoever serves the database has its lock (flock(2))."""
+
 _CHUNK = 1 << 20
 _EVIDENCE_MAX = 2
 
@@ -57,7 +59,7 @@ class GraphFiles:
 
     def lock(self) -> None:
         """Hold the folder until this process ends, however it ends. Raises Locked."""
-        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -220,6 +220,9 @@ class SQLiteStore:
         """
         try:
             self._writer = await self._connect(read_only=False)
+            [(found,)] = await self._writer.execute_fetchall("PRAGMA quick_check(1)")
+            if found != "ok":
+                raise StoreUnavailable(_NAME, f"the database is damaged: {found}")
             self._halted = None
             if before_readers is not None:
                 await before_readers()

@@ -28,6 +28,7 @@ from chaos.stores.sqlite import SQLiteStore, WriteTransaction
 from chaos.transactions.append import Appender, Entry
 from chaos.transactions.footprint import Validation
 from chaos.transactions.rows import RedoRow, Result, WriteSet, write_set
+from chaos.transactions.system import Site
 from chaos.transactions.unit import Transaction
 
 FOLLOWERS = ("redis", "graph")
@@ -235,11 +236,11 @@ class CommitLog:
             )
         return found
 
-    async def add_base(self, store: str, csn: int, content: str) -> None:
+    async def add_base(self, store: str, csn: int, content: str, site: Site | None = None) -> None:
         """Keep a base, what `store` holds after `csn`, and purge what none needs any more. Raises StoreError or Fenced.
 
         Two bases of each store are kept, and the rows behind the older one, so that a base which turns out to be
-        unreadable costs time and not data.
+        unreadable costs time and not data. The site is told before the commit of all that, and after it.
         """
         async with self._noting() as transaction:
             await transaction.execute("INSERT OR REPLACE INTO bases VALUES (?, ?, ?)", (store, csn, content))
@@ -249,6 +250,10 @@ class CommitLog:
                 (store, _BASES_KEPT),
             )
             await self._purge(transaction)
+            if site is not None:
+                await site.phase("log.purging", None, "sqlite")
+        if site is not None:
+            await site.phase("log.purged", None, "sqlite")
 
     async def _purge(self, transaction: WriteTransaction) -> None:
         counted = await transaction.fetch("SELECT count(*), min(csn) FROM bases GROUP BY store")

@@ -55,6 +55,7 @@ class EpoxyGraph(GraphSecondary):
         if outcome != "applied":
             self._undecided = False
             raise StoreUnavailable(self.name, f"the batch was not taken: {outcome}")
+        self._note_effort(rows)
         state = self.store.state
         self._generation = None if state is None else state.generation
 

@@ -172,8 +172,7 @@ class GraphSecondary:
             if outcome == "gap":
                 return False
             self._have(batch[-1].csn)
-            if self._effort is not None:
-                self._effort += sum(len(row.writes.graph) for row in batch) + _ALONE * (len(batch) == 1 < len(rows))
+            self._note_effort(batch, alone=len(batch) == 1 < len(rows))
         await self._make_base_if_due(rows[-1].csn)
         return True
 
@@ -210,6 +209,10 @@ class GraphSecondary:
         """Kill the engine, which may hold the file that another one wants to open."""
         await self.store.abandon()
 
+    def _note_effort(self, rows: Sequence[RedoRow], *, alone: bool = False) -> None:
+        if self._effort is not None:
+            self._effort += sum(len(row.writes.graph) for row in rows) + (_ALONE if alone else 0)
+
     async def _make_base_if_due(self, csn: int) -> None:
         """Copy the database where it stands; that the copy can be read is found out while work goes on."""
         if self._effort is None:  # how many statements it was is not known any more
@@ -218,18 +221,20 @@ class GraphSecondary:
             return
         self._effort = 0  # before trying: one that fails is not tried at each transaction
         keep = [base.file for _, base in await self._bases() if base is not None]
+        await self._site.phase("graph.copying", None, self.name)
         try:
             base, census = await self.store.make_base(str(csn), keep)
         except StoreUnavailable as error:  # a reader holds the checkpoint off, or the child has died
             self.base_refused = error
-            self._effort = self.base_every - TRY_AGAIN_AFTER
+            self._effort = max(0, self.base_every - TRY_AGAIN_AFTER)
             return
+        await self._site.phase("graph.copied", None, self.name)
         self._proof = asyncio.create_task(self._prove(csn, base, census))
 
     async def _prove(self, csn: int, base: Base, census: Mapping[str, int]) -> None:
         try:
             await self.store.prove(base, census)
-            await self.log.add_base(self.name, csn, msgspec.json.encode(base).decode())
+            await self.log.add_base(self.name, csn, msgspec.json.encode(base).decode(), self._site)
             self.base_refused = None
         except ChaosError as error:
             self.base_refused = error

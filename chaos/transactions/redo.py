@@ -76,6 +76,9 @@ class RedoSystem:
         log = self.commit_log(stores.sqlite)
         redis = self.redis_secondary(stores.redis_applier, genesis, log, site)
         graph = self.graph_secondary(stores.graph, genesis, log, site)
+        base_every = site.config.options.get("system", {}).get("base_every")
+        if base_every is not None:
+            redis.base_every = graph.base_every = base_every
         appliers = (self.applier(redis, log, site), self.applier(graph, log, site))
         self._stores = stores
         self._coordinator = self.coordinator(stores, log, appliers, site)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from chaos.errors import StoreUnavailable
+from chaos.errors import ChaosError, StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 from chaos.transactions import redis_base, redis_snapshot
 from chaos.transactions.commit_log import CommitLog
@@ -92,6 +92,20 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+class LogLost(ChaosError):
+    """The commit log has lost what was durable: a store has come further with it than it tells of.
+
+    No process can mend that: nothing may be committed on top of it.
+    """
+
+    def __init__(self, store: str, applied: int, last: int) -> None:
+        """Keep the evidence."""
+        super().__init__(
+            f"{store} has csn={applied}, and the commit log ends at csn={last}: SQLite's files have lost commits;"
+            " restore them, or begin anew"
+        )
+
+
 class Secondary(Protocol):
     """A store that follows the commit log."""
 
@@ -156,7 +170,11 @@ class RedisSecondary:
             await self.store.evaluate(redis_snapshot.COLLECT, (), ("", snapshots))
             self._collected = snapshots == "[]"
         value = await self.store.execute("GET", APPLIED_KEY) if process == self._trusted else None
-        return int(value) if value is not None else await self._fill(process)
+        if value is None:
+            return await self._fill(process)
+        if int(value) > self.log.last_csn:
+            raise LogLost(self.name, int(value), self.log.last_csn)
+        return int(value)
 
     async def apply(self, rows: Sequence[RedoRow]) -> bool:
         """Run the script with the commands of all the transactions; now and then make a base."""
@@ -222,9 +240,11 @@ class RedisSecondary:
         if csn < self._next_base:
             return
         self._next_base = csn + self.base_every  # before trying: one that fails is not tried at each transaction
+        await self._site.phase("redis.copying", None, self.name)
         applied, commands = await redis_base.dump(self.store, APPLIED_KEY)
+        await self._site.phase("redis.copied", None, self.name)
         self._next_base = csn + max(self.base_every, len(commands))
-        await self.log.add_base(self.name, applied, _json(commands))
+        await self.log.add_base(self.name, applied, _json(commands), self._site)
 
 
 async def refused(store: RedisStore) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_host and redis_port lead through the proxy. data_folder holds a folder for each file store
     ("sqlite", "graph"), on a real file system, empty before `set_up`. graph_engine is "kuzu" or "ladybug".
-    durable_logs names, for each file store, the glob of the log whose sync makes a commit durable.
+    options has the settings of each store by its name, and those of the system as "system".
     """
 
     redis_host: str

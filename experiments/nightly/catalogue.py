@@ -2,9 +2,12 @@
 
 A cell is a fault, a coordinator and a number of clients. All steps of one cell are gone through in one run, some
 transactions apart, so that each meets a system that is well. Pairs of faults come at the steps around the commit point,
-and faults in a recovery at each of its phases; what fails repeatedly there is the recovery of a recovery. Every cell
-expects that each transaction ends committed everywhere or nowhere, and is known to, within 10 s of the heal; where work
-must go on meanwhile, it demands that too. The naive coordinator is killed at the same steps, and must be seen to fail.
+faults in a recovery at each of its phases; what fails repeatedly there is the recovery of a recovery. Kills and faults
+of stores come while bases are made and the log is purged, too, which happens often in these cells. Every cell expects
+that each transaction ends committed everywhere or nowhere, and is known to, within 10 s of the heal; where work must go
+on meanwhile, it demands that too. What no coordinator can make good is a damage to SQLite's own files: there it must
+refuse to go on, so `durable` fails, as known. The naive coordinator is killed at the same steps, and must be seen to
+fail.
 
 `chaos list experiments/nightly/catalogue.py` has the names; one is run alone by `catalogue.py::redo-reply-lost-16`. A
 leader that is paused until another leads is in ../paused_leader.py.
@@ -31,6 +34,10 @@ AROUND = {arm: tuple(step for step in steps if step in (*COMMIT, *SECONDARIES)) 
 """Where the stores disagree for a moment: P4 to P6."""
 
 IN_RECOVERY = ("recovering", "redis.rebuilding", "redis.rebuilt", "graph.rebuilding", "graph.rebuilt", "recovered")
+COLLECTION = ("redis.copying", "redis.copied", "graph.copying", "graph.copied", "log.purging", "log.purged")
+"""The steps of making a base and purging the log: P9. Each comes again only if the collection has gone on."""
+
+BASE_EVERY = 16
 CLIENTS = (1, 16)
 RATE = {1: 20, 16: 24}
 """Transactions a second: so few that a rebuilding is short, and a stall makes all sixteen clients wait all the same."""
@@ -53,7 +60,7 @@ class Row:
 
     lasts: until when it holds, None for a point in time. goes_on: the coordinators under which transactions that do not
     need what is away are acknowledged meanwhile, at their deadline. steps, in_recovery: where it makes sense, None for
-    all steps. locks: it takes SQLite's lock, so only where that is free.
+    all steps. locks: it takes SQLite's lock, so only where that is free. first: what makes way for it just before.
     """
 
     fault: faults.Fault
@@ -63,6 +70,7 @@ class Row:
     steps: tuple[str, ...] | None = None
     locks: bool = False
     in_recovery: tuple[str, ...] = IN_RECOVERY
+    first: tuple[faults.Fault, ...] = ()
 
 
 def away(fault):
@@ -78,6 +86,8 @@ def refused(reply):
 FAULTS = {
     "worker-killed": Row(faults.Kill("worker")),
     "worker-paused": Row(faults.Pause("worker"), "300ms"),
+    "clock-jumped": Row(faults.ClockJump(3600), "600ms", goes_on=("redo", "epoxy")),  # and back
+    "loop-stalled": Row(faults.Stall("2s")),
     "redis-killed": away(faults.Kill("redis")),
     "redis-paused": away(faults.Pause("redis")),
     "redis-refused": away(faults.Refuse("redis")),
@@ -96,6 +106,10 @@ FAULTS = {
         "2500ms",
         deadline="2s",
         steps=("buffered", "sqlite.committed", "graph.applying", "graph.applied", "acknowledged"),
+    ),
+    # Another process has opened it before the next child does.
+    "graph-locked": Row(
+        faults.HoldLock("graph"), "1200ms", deadline="400ms", goes_on=("redo",), first=(faults.Kill("graph"),)
     ),
     "graph-sync-fails": Row(faults.DiskError("graph", error="EIO", call="sync"), STRUCK),
     "graph-disk-full": Row(faults.DiskFull("graph", freed_after=2, freed_bytes=AMPLE), STRUCK),
@@ -116,26 +130,46 @@ PAIRS = (
     ("graph-sync-fails", "worker-killed"),
     ("sqlite-sync-fails", "worker-killed"),
     ("redis-killed", "graph-killed"),
+    ("redis-killed", "graph-locked"),
     ("redis-emptied", "graph-killed"),
     ("reply-lost", "graph-disk-full"),
     ("redis-paused", "graph-paused"),
     ("redis-emptied", "sqlite-sync-fails"),
     ("sqlite-sync-fails", "graph-sync-fails"),
+    ("redis-emptied", "power-lost"),
+    ("reply-lost", "power-lost"),
+    ("sqlite-disk-full", "power-lost"),
+    ("graph-disk-full", "power-lost"),
+    ("sqlite-sync-fails", "power-lost"),
 )
-"""At P4 to P6, in this order."""
+"""At P4 to P6, in this order. What outlives the second one is met by the recovery."""
 
 CRASHES = ("worker-killed", "graph-killed", "power-lost")
 """What a recovery may be lost to, one after the other."""
 
 
+COLLECTED = (
+    "worker-killed",
+    "redis-killed",
+    "redis-emptied",
+    "graph-killed",
+    "graph-sync-fails",
+    "graph-disk-full",
+    "sqlite-sync-fails",
+    "sqlite-disk-full",
+    "power-lost",
+)
+"""What comes while bases are made and the log is purged."""
+
+
 def strike(rows, moment):
     """Return the rule by which the faults of `rows` come together at `moment`, and end together."""
-    rule = moment.do(*(row.fault for row in rows))
+    rule = moment.do(*(fault for row in rows for fault in (*row.first, row.fault)))
     ends = {row.lasts for row in rows if row.lasts is not None}
     if not ends:
         return rule
     timed = ends - {STRUCK}
-    if timed and FAULTS["worker-killed"] in rows:
+    if timed and (FAULTS["worker-killed"] in rows or FAULTS["power-lost"] in rows):
         return rule.heal(at=when.next("recovered"))  # it must be met by the next process, however long that takes
     # Of sixteen that are under way all may be past the call that fails, but no more than these.
     return rule.heal(after=max(timed)) if timed else rule.heal(at=when.next("acknowledged", after=20))
@@ -185,6 +219,14 @@ def pair(arm, names, clients):
     rows = [replace(FAULTS[name], goes_on=()) for name in names]
     schedule = [strike(rows, when.next(step, after=APART)) for step in AROUND[arm]]
     return experiment("-and-".join(names), arm, rows, schedule, clients, tags=("pair",))
+
+
+def in_collection(arm, name):
+    """Return the run in which the fault comes while a base is made, or the log is purged: at each step of that."""
+    row = FAULTS[name]
+    schedule = [strike([row], when.next(step, after=APART)) for step in COLLECTION]
+    run = experiment(f"{name}-in-collection", arm, [row], schedule, 16, tags=("collection",))
+    return replace(run, system=replace(ARMS[arm], base_every=BASE_EVERY))
 
 
 def can_land(arm, names):
@@ -249,11 +291,33 @@ def control(step, clients):
     )
 
 
+DAMAGE = {
+    "log-damaged": faults.Corrupt("sqlite", "main.db-wal", offset=16384),
+    "log-header-damaged": faults.Corrupt("sqlite", "main.db-wal"),
+    "database-damaged": faults.Corrupt("sqlite", "main.db", length=AMPLE),
+}
+"""What no coordinator can make good. SQLite itself takes a damaged log for one that ends there, and says nothing."""
+
+
+def damaged(name, step):
+    """Return the run in which SQLite's files are damaged, and read anew: it must not be opened any more."""
+    run = experiment(f"{name}-{step.replace('.', '-')}", "redo", [Row(DAMAGE[name])], (), 16, tags=("damage",))
+    return replace(
+        run,
+        schedule=(when.next(step, after=APART).do(DAMAGE[name], faults.Kill("worker")),),
+        guards=Guards(before=1, during=0, after=0),
+        checks=(checks.Durable(), checks.Landed()),
+        expect=KnownFailure(check="durable", reason="Commits are lost, and the coordinator refuses to go on without."),
+    )
+
+
 EXPERIMENTS = (
     *(cell(arm, name, clients) for arm in ARMS for name in FAULTS for clients in CLIENTS),
     *(pair(arm, names, clients) for arm in ARMS for names in PAIRS if can_land(arm, names) for clients in CLIENTS),
     *(in_recovery(arm, name) for arm in ARMS for name in FAULTS),
+    *(in_collection(arm, name) for arm in ARMS for name in COLLECTED),
     *(in_every_recovery(arm, name) for arm in ARMS for name in CRASHES),
+    *(damaged(name, step) for name in DAMAGE for step in ("sqlite.committing", "redis.applied")),
     *(
         control(step, clients)
         for step in ("sqlite.committed", "redis.applying", "redis.applied", "graph.applying")

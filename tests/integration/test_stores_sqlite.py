@@ -284,3 +284,16 @@ async def test_a_cancelled_commit_is_judged_like_any_other(store: SQLiteStore, t
     await put(store, "INSERT INTO t(x) VALUES (2)")
     assert (2,) in await store.fetch("SELECT x FROM t")
     assert fails or (1,) in await store.fetch("SELECT x FROM t")
+
+
+async def test_a_damaged_database_is_not_opened(store: SQLiteStore, tmp_path: Path) -> None:
+    """A page that is no page any more is found when the file is opened, not when somebody reads it at last."""
+    await put(store, "INSERT INTO t(x) VALUES (1)")
+    await store.checkpoint("TRUNCATE")
+    await store.close()
+    file = tmp_path / "main.db"
+    found = bytearray(file.read_bytes())
+    found[4096:4112] = bytes(byte ^ 0xFF for byte in found[4096:4112])
+    file.write_bytes(found)
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.open()

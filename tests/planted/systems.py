@@ -3,10 +3,12 @@
 NoFsync      the commit log is not synced, so a power cut takes acknowledged transactions back
 LazyFsync    the commit log is synced at checkpoints only, which a killed process never shows
 EagerPurge   rows of the commit log go as soon as the stores have answered, not when something else holds them durably
+HastyPurge   rows of the commit log go before the base that holds them is noted
 TrustingGraph  what the engine left behind is opened again, however it ended
 TrustingRedis  what the server reads from its own file is believed, holes or not
 Optimist     a commit that a full disk refused is acknowledged
 Hasty        a commit that takes longer than its deadline is called aborted
+WallClock    whether a deadline has passed is read from the wall clock
 Fickle       a transaction is given up now and then, though nothing is in its way
 EarlyApply   Redis has a transaction before its commit, which may never come
 NoRecovery   a new process believes the stores to be up to date, so what a crash interrupted stays torn
@@ -15,6 +17,7 @@ NoIdempotence  a store is not asked what it has before a request is repeated, so
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -66,6 +69,19 @@ class EagerPurge(RedoSystem):
     commit_log = _PurgingLog
 
 
+class _HastyLog(CommitLog):
+    async def add_base(self, store: str, csn: int, content: str, site: Site | None = None) -> None:
+        async with self._noting() as transaction:
+            await transaction.execute("DELETE FROM redo WHERE csn <= ?", (csn,))
+        await super().add_base(store, csn, content, site)
+
+
+class HastyPurge(RedoSystem):
+    """What a base holds is purged from the log by a transaction of its own, before the one that notes the base."""
+
+    commit_log = _HastyLog
+
+
 class _TrustingGraph(GraphSecondary):
     def __init__(self, store: GraphStore, genesis: Genesis, log: CommitLog, site: Site) -> None:
         super().__init__(store, genesis, log, site)
@@ -107,6 +123,16 @@ class Hasty(RedoSystem):
         """Take what nobody knows for an abort."""
         outcome = await super().transact(request)
         return Aborted(reason=outcome.reason) if isinstance(outcome, InDoubt) else outcome
+
+
+class WallClock(RedoSystem):
+    """Past its deadline by the wall clock, a transaction counts as aborted."""
+
+    async def transact(self, request: Request) -> Outcome:
+        """Look at the clock when it is done."""
+        end_s = time.time() + request.deadline_s
+        outcome = await super().transact(request)
+        return outcome if time.time() <= end_s else Aborted(reason="the deadline passed")
 
 
 class Fickle(RedoSystem):

@@ -1,4 +1,4 @@
-"""HoldLock: another process writes to the same database, and takes its time."""
+"""HoldLock: another process has the same database, and takes its time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from typing import Any, ClassVar
 from chaos.errors import Problem
 from chaos.faults.base import Evidence, Fault, Injection, Levers
 
-TARGETS = ("sqlite",)
+TARGETS = ("sqlite", "graph")
 _DESCRIPTOR = "descriptor"
 
 
 @dataclass(frozen=True)
 class HoldLock(Fault):
-    """Hold the lock of `target` ("sqlite") that whoever writes needs, until healed: SQLITE_BUSY to everybody else.
+    """Hold the lock of `target` ("sqlite" or "graph") that whoever writes needs, until healed.
 
-    It is taken from outside, as a second writer has it within BEGIN IMMEDIATE and COMMIT, and only when nobody else has
-    it: a phase within a transaction of SQLite is no moment for it, since that transaction stands still with the lock.
-    Readers are not disturbed. Nothing is written.
+    It is taken from outside, and only when nobody else has it. Nothing is written.
+
+    sqlite: the lock of a second writer within BEGIN IMMEDIATE and COMMIT; SQLITE_BUSY to everybody else, and readers
+    are not disturbed. A phase within a transaction of SQLite is no moment for it, since that transaction stands still
+    with the lock.
+
+    graph: the lock of whoever serves the graph's database, for as long as it is open. The system's own child has it
+    while it lives, so this goes with a fault that ends the child, written before it: `.do(Kill("graph"),
+    HoldLock("graph"))`. No other child opens the database then.
     """
 
     kind: ClassVar[str] = "process.hold_lock"
@@ -29,6 +35,11 @@ class HoldLock(Fault):
     stops_work: ClassVar[bool] = True
 
     target: str
+
+    def __post_init__(self) -> None:
+        """Nothing is committed without SQLite; without the graph, something may be."""
+        object.__setattr__(self, "stops_work", self.target == "sqlite")
+        object.__setattr__(self, "severs", self.target == "graph")
 
     def arguments(self) -> dict[str, Any]:
         """Return the target."""

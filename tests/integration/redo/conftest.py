@@ -51,6 +51,7 @@ class Place:
         self.engine = engine
         self.kind = ARMS[arm]
         self.workload = Transfers(accounts=6, clients=4, initial=1000)
+        self.options: dict[str, Any] = {}
         self.opened: list[Any] = []
 
     @property
@@ -62,6 +63,7 @@ class Place:
             data_folder=str(self.root / "data"),
             graph_engine=self.engine,
             workload=self.workload.to_config(),
+            options=self.options,
         )
 
     def site(self, hook: Hook | None = None) -> LocalSite:

@@ -32,8 +32,11 @@ PHASES = (
 pytestmark = pytest.mark.requires("redis")
 
 
-async def die(place: Place, phase: str, nth: int, requests: list[Request]) -> dict[str, str]:
-    """Run `requests` in a process that kills itself at the phase; return the outcomes it told before."""
+async def die(place: Place, phase: str, nth: int, requests: list[Request], system: str | None = None) -> dict[str, str]:
+    """Run `requests` in a process that kills itself at the phase; return the outcomes it told before.
+
+    system: where the one to run is, in place of the place's own.
+    """
     victim = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).with_name("victim.py")),
@@ -41,7 +44,7 @@ async def die(place: Place, phase: str, nth: int, requests: list[Request]) -> di
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )
-    system = f"{place.kind.__module__}:{place.kind.__qualname__}"
+    system = system or f"{place.kind.__module__}:{place.kind.__qualname__}"
     given = {"system": system, "config": place.config, "phase": phase, "nth": nth, "requests": requests}
     output, _ = await victim.communicate(msgspec.json.encode(given))
     assert victim.returncode == -signal.SIGKILL, f"it never came to {phase}"

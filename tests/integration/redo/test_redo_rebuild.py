@@ -8,20 +8,25 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.errors import StoreUnavailable
 from chaos.stores.graph import GraphStore
 from chaos.stores.redis import RedisStore
 from chaos.transactions import redis_base, secondaries
+from chaos.transactions.applier import ApplierDied
 from chaos.transactions.graph_secondary import GraphSecondary
 from chaos.transactions.redo import RedoSystem
 from chaos.transactions.secondaries import APPLIED_KEY, RedisSecondary
-from chaos.transactions.system import Committed, Request
+from chaos.transactions.system import Aborted, Committed, Request
 
-from .conftest import Place, converged, faults, until
+from .conftest import Place, both_arms, converged, faults, until
 from .test_redo_crash import die
+
+PLANTED = Path(__file__).parents[2] / "planted" / "systems.py"
 
 pytestmark = pytest.mark.requires("redis")
 only_kuzu = pytest.mark.parametrize("engine", ["kuzu"], indirect=True)
@@ -174,6 +179,44 @@ async def _with_bases(place: Place) -> tuple[list[Request], int]:
     return requests, oldest
 
 
+COLLECTION = ("redis.copying", "redis.copied", "graph.copying", "graph.copied", "log.purging", "log.purged")
+
+
+@both_arms
+@only_kuzu
+@pytest.mark.parametrize("phase", COLLECTION)
+async def test_a_crash_while_bases_are_made_and_rows_are_purged(place: Place, phase: str) -> None:
+    """Whoever dies over it takes nothing that is needed along, and the next process makes bases and purges again."""
+    place.options = {"system": {"base_every": 5}}
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(90)]
+    outcomes: dict[str, Any] = dict(await die(place, phase, 1, requests))
+    system = await place.open()
+    outcomes |= await system.recover([request.token for request in requests if request.token not in outcomes])
+    assert faults(await converged(system), requests, outcomes) == []
+
+    async def purged() -> bool:
+        requests.extend(await run(system, place, range(len(requests), len(requests) + 5)))
+        return bool((await system._coordinator._log.after(0))[0].csn > 1)
+
+    await until(purged)
+    await system.close()
+    await _everything_lost(place)
+    assert faults(await converged(await place.open()), requests, outcomes) == []
+
+
+@only_kuzu
+async def test_rows_that_go_before_their_base_is_noted_are_missed(place: Place) -> None:
+    """The planted bug: purged in a transaction of its own, the log begins later than any base after a crash."""
+    place.options = {"system": {"base_every": 5}}
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(90)]
+    await die(place, "log.purging", 1, requests, f"{PLANTED}:HastyPurge")
+    system = await place.open()
+    with pytest.raises(StoreUnavailable, match="later than any base"):
+        await system._stores.graph.wait_ready(1.0)
+
+
 async def _everything_lost(place: Place) -> None:
     """Take all that Redis has, and the graph's database, but not its bases."""
     assert place.server.child is not None
@@ -194,6 +237,23 @@ async def test_stores_are_made_again_from_bases(place: Place) -> None:
     assert set(told(system)) == {"graph.rebuilding", "graph.rebuilt", "redis.rebuilding", "redis.rebuilt"}
     assert oldest > 5
     assert faults(await converged(system), requests + await run(system, place, [900]), outcomes) == []
+
+
+@only_kuzu
+@pytest.mark.parametrize("place_in_log", [0, 16384])
+async def test_nothing_is_committed_on_a_log_that_has_lost_commits(place: Place, place_in_log: int) -> None:
+    """SQLite takes a damaged log for a shorter one; the server, which has more commits, gives the loss away."""
+    await place.set_up()
+    requests = [place.request(f"t{number}") for number in range(9)]
+    assert "committed" in (await die(place, "acknowledged", 6, requests)).values()
+    log = place.root / "data" / "sqlite" / "main.db-wal"
+    found = bytearray(log.read_bytes())
+    found[place_in_log] ^= 0xFF
+    log.write_bytes(found)
+    with pytest.raises(ApplierDied, match="SQLite's files have lost commits"):
+        await place.open()
+    outcome = await place.opened[-1].transact(place.request("late"))
+    assert isinstance(outcome, Aborted)
 
 
 @only_kuzu

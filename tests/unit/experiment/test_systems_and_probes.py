@@ -21,6 +21,14 @@ def test_systems_of_the_package_are_modules() -> None:
     assert systems.Naive().location(Path("a.py")) == "chaos.transactions.naive:NaiveSystem"
 
 
+def test_settings_of_a_system_are_plain_values() -> None:
+    """How often bases are made is told to the worker, and has its bounds; a system of the user's own gets nothing."""
+    assert systems.Epoxy(base_every=16).to_config() == systems.Redo(base_every=16).to_config() == {"base_every": 16}
+    assert systems.Redo().to_config() == systems.Own("Mine").to_config() == systems.Naive().to_config() == {}
+    for one in (systems.Redo(base_every=0), systems.Epoxy(base_every=0)):
+        assert [problem.slug for problem in one.problems()] == ["out-of-range"]
+
+
 @pytest.mark.parametrize(
     ("name", "slug"),
     [("not a class", "bad-system-name"), ("other.txt:Other", "bad-system-name"), ("", "bad-system-name")],

@@ -26,7 +26,9 @@ PLAIN: dict[str, Any] = {
     "store": "redis",
     "target": "worker",
     "delay": "50ms",
+    "duration": "50ms",
     "after": "50ms",
+    "by_s": 60,
     "up": "1s",
     "down": "1s",
     "rate": 0.5,
@@ -48,7 +50,8 @@ def _plain(kind: type[Fault]) -> Fault:
         values["store"] = "sqlite"
     if kind.kind == "network.bandwidth":
         values["rate"] = 1000
-    values["target"] = {"process.lose_data": "redis", "process.hold_lock": "sqlite"}.get(kind.kind, "worker")
+    targets = {"process.lose_data": "redis", "process.hold_lock": "sqlite", "process.corrupt": "sqlite"}
+    values["target"] = targets.get(kind.kind, "worker")
     if "do" in required:
         values["do"] = chaos.faults.Drop()
     return kind(**{name: values[name] for name in required})
