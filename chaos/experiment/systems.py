@@ -70,8 +70,8 @@ class Redo(SystemSpec):
     """The write set travels in SQLite's commit, then Redis and the graph follow idempotently.
 
     isolation: "serializable" or "snapshot", the level of every transaction of the workload.
-    base_every: after how many transactions each store is copied anew, so that the rows of the log behind can go; None: as
-        the coordinator thinks best, after some thousands.
+    base_every: after how many transactions each store is copied anew, so that the rows of the log behind can go; None:
+        as the coordinator thinks best, after some thousands.
     """
 
     phases: ClassVar[frozenset[str] | None] = _COORDINATED
