@@ -18,9 +18,6 @@ import msgspec
 from chaos.errors import StoreUnavailable
 from chaos.stores.redis import RedisStore, Script
 
-PRIVATE = "chaos:~"
-"""Every key with this prefix belongs to open snapshots, and means nothing once they are closed."""
-
 KEEP = """
 local snapshots = cjson.decode(ARGV[2] or '[]')
 local function copy(key)
