@@ -67,6 +67,7 @@ class WriteTransaction:
         """Whether COMMIT was begun: when it was not, nothing of the transaction can ever be there."""
 
         self._commit_error: BaseException | None = None
+        self._judged: BaseException | None = None
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> None:
         """Run one statement. Raises StoreUnavailable (ConstraintViolated among them); then leave the block."""
@@ -89,7 +90,8 @@ class WriteTransaction:
 
         It must not end the transaction. commit_if: tells from the result whether COMMIT follows in the same hop;
         call `commit` all the same, which then only says what became of it. Raises StoreUnavailable for what SQLite
-        raises in `function`, and what else that raises. Cancellation: waits to the end, like `fetch`.
+        raises in `function`, and what else that raises. Cancellation: waits to the end, like `fetch`, and a COMMIT in
+        the hop is judged as by `commit`.
         """
 
         def work(connection: sqlite3.Connection) -> Result:
@@ -105,10 +107,11 @@ class WriteTransaction:
             return result
 
         task, cancellation = await ended(_hop(self._connection, work))
-        if task.cancelled() and commit_if is not None:  # by the end of the event loop: the thread goes on
-            self._store.halt("COMMIT was left alone")
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if commit_if is not None and (self.commit_called or task.cancelled()):
+            error = self._judge(error or self._commit_error)
         if cancellation is not None:
-            raise cancellation from (None if task.cancelled() else task.exception())
+            raise cancellation from error
         try:
             return task.result()
         except (sqlite3.Error, ValueError) as error:
@@ -121,16 +124,14 @@ class WriteTransaction:
         any other error; the store is halted then. Cancellation: noted in the same way, `committed` says
         whether it took effect, and the error is the cause of the CancelledError.
         """
-        if self.commit_called:
-            error, cancellation = self._judge(self._commit_error), None
-        else:
+        if not self.commit_called:
             self.commit_called = True
             task, cancellation = await ended(self._connection.execute_fetchall("COMMIT"))
             error = self._judge(asyncio.CancelledError() if task.cancelled() else task.exception())
-        if cancellation is not None:
-            raise cancellation from error
-        if error is not None:
-            raise error
+            if cancellation is not None:
+                raise cancellation from error
+        if self._judged is not None:
+            raise self._judged
 
     def _judge(self, error: BaseException | None) -> BaseException | None:
         """Note what became of a COMMIT that has ended with `error`; return the error to raise.
@@ -139,6 +140,7 @@ class WriteTransaction:
         """
         if isinstance(error, asyncio.CancelledError):  # by the end of the event loop: the thread goes on
             self._store.halt("COMMIT was left alone")  # and nobody knows with what success
+            self._judged = error
             return error
         if error is None:
             self.committed = True
@@ -150,6 +152,7 @@ class WriteTransaction:
             self._store.halt(f"COMMIT failed with {getattr(error, 'sqlite_errorname', error)}")
             told = StoreInDoubt(_NAME, f"COMMIT: {error}")
         told.__cause__ = error
+        self._judged = told
         return told
 
     async def roll_back(self) -> None:

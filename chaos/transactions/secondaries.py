@@ -173,6 +173,7 @@ class RedisSecondary:
         if value is None:
             return await self._fill(process)
         if int(value) > self.log.last_csn:
+            await self.log.demand_owner()  # a successor may have taken over in between, and its commits are well
             raise LogLost(self.name, int(value), self.log.last_csn)
         return int(value)
 

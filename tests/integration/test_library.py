@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from chaos import transactions
 from chaos.backends.redis_server import RedisServer, find_server
+from chaos.transactions.unit import TransactionEnded
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/use-the-coordinator.md"
 
@@ -70,3 +74,45 @@ async def test_acknowledged_when_durable(port: int, tmp_path: Path) -> None:
         coordinator.transaction() as txn,
     ):
         assert await txn.redis.get("n") == "20"
+
+
+async def test_rows_for_which_nobody_waits_are_gathered(port: int, tmp_path: Path) -> None:
+    """They stay until somebody reads, or until a batch is full; then they are applied at once, all of them."""
+    schema = transactions.Genesis(sqlite_schema=(), graph_schema=(), rows=transactions.Writes())
+    data = tmp_path / "data"
+    async with transactions.open(data, redis=("127.0.0.1", port), schema=schema, acknowledge="durable") as coordinator:
+        redis: Any = coordinator._appliers[0]  # type: ignore[union-attr]
+        redis._gather_s = 1000.0
+        for _ in range(3):
+            async with coordinator.transaction() as txn:
+                txn.redis.command("INCRBY", "n", 1)
+        assert (txn.csn, redis.applied) == (3, 0)
+        async with coordinator.transaction(read_only=True) as txn:
+            assert await txn.redis.get("n") == "3"
+        for _ in range(redis.secondary.batch_max):
+            async with coordinator.transaction() as txn:
+                txn.redis.command("INCRBY", "n", 1)
+        async with asyncio.timeout(20):
+            while redis.applied < txn.csn:
+                await asyncio.sleep(0)
+
+
+async def test_a_transaction_that_has_ended(port: int, tmp_path: Path) -> None:
+    """Its handles refuse, and it is no garbage: it goes when the last reference to it does."""
+    schema = transactions.Genesis(sqlite_schema=(), graph_schema=(), rows=transactions.Writes())
+    async with transactions.open(tmp_path / "data", redis=("127.0.0.1", port), schema=schema) as coordinator:
+
+        async def one() -> Any:
+            async with coordinator.transaction() as txn:
+                txn.redis.command("SET", "k", "v")
+            for use in (lambda: txn.redis.command("SET", "k", "w"), lambda: txn.graph.execute("CREATE (:A)", {})):
+                with pytest.raises(TransactionEnded):
+                    use()
+            return weakref.ref(txn)
+
+        gc.disable()
+        try:
+            gone = [await one() for _ in range(5)]
+            assert [ref() for ref in gone[:-1]] == [None] * 4, "the leader may still have the last one"
+        finally:
+            gc.enable()

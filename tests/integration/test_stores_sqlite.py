@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -141,14 +142,36 @@ async def test_a_lock_held_elsewhere_is_told_soon(store: SQLiteStore, tmp_path: 
     await other.close()
 
 
-async def test_a_failed_write_at_commit_is_in_doubt_and_halts(store: SQLiteStore, tmp_path: Path) -> None:
+def insert(connection: sqlite3.Connection) -> int:
+    """Write one row; return how many."""
+    return connection.execute("INSERT INTO t(x) VALUES (1)").rowcount
+
+
+async def test_a_commit_may_follow_in_the_same_hop(store: SQLiteStore) -> None:
+    """The rows and COMMIT in one hop, when the result says so; `commit` then adds nothing, and else it is undone."""
+    async with store.write() as transaction:
+        assert await transaction.run(insert, commit_if=lambda count: count == 1) == 1
+        assert transaction.committed
+        assert await count(store) == 1
+        await transaction.commit()
+    await put(store, "DELETE FROM t")
+    async with store.write() as transaction:
+        await transaction.run(insert, commit_if=lambda count: count == 2)
+        assert not transaction.commit_called
+    assert await count(store) == 0
+
+
+@pytest.mark.parametrize("in_one_hop", [False, True])
+async def test_a_failed_write_at_commit_is_in_doubt_and_halts(
+    store: SQLiteStore, tmp_path: Path, in_one_hop: bool
+) -> None:
     """An I/O error inside COMMIT leaves the outcome open; nothing is served until the file is read anew."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (tmp_path / "main.db-wal").stat().st_size
     try:
         async with store.write() as transaction:
-            await transaction.execute("INSERT INTO t(x) VALUES (1)")
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+            await transaction.run(insert, commit_if=lambda _: in_one_hop)
             with pytest.raises(StoreInDoubt, match="COMMIT"):
                 await transaction.commit()
     finally:
@@ -247,8 +270,11 @@ async def test_closing_ends_those_who_wait_for_a_reader(tmp_path: Path) -> None:
     assert [type(task.exception()) for task in done] == [StoreUnavailable] * 3
 
 
+@pytest.mark.parametrize("in_one_hop", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_cancelled_commit_is_judged_like_any_other(store: SQLiteStore, tmp_path: Path, fails: bool) -> None:
+async def test_a_cancelled_commit_is_judged_like_any_other(
+    store: SQLiteStore, tmp_path: Path, fails: bool, in_one_hop: bool
+) -> None:
     """Cancelled inside COMMIT, a task still notes whether it took effect, and a failed one halts the store."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (tmp_path / "main.db-wal").stat().st_size
@@ -258,13 +284,16 @@ async def test_a_cancelled_commit_is_judged_like_any_other(store: SQLiteStore, t
     async def work() -> None:
         nonlocal cause, committed
         async with store.write() as transaction:
-            await transaction.execute("INSERT INTO t(x) VALUES (1)")
+            if not in_one_hop:
+                await transaction.run(insert)
             if fails:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
             this = asyncio.current_task()
             assert this is not None
             this.cancel()  # raised at the next await, which is inside the commit
             try:
+                if in_one_hop:
+                    await transaction.run(insert, commit_if=bool)
                 await transaction.commit()
             except asyncio.CancelledError as error:
                 cause, committed = error.__cause__, transaction.committed
